@@ -1,0 +1,59 @@
+/* The participant table: which processes use the arena, and which of them are dead.
+ *
+ * A participant is one process for the time it has the arena mapped. Its id (30 bits: slot and generation, never 0)
+ * names the owner in lock words. Each participant holds a robust mutex, its life word: the kernel marks it
+ * (FUTEX_OWNER_DIED) and wakes one sleeper on it whenever the process ends, for whatever reason. A sleeper that has
+ * waited for long therefore sleeps on the life words of all others too, and on the arena's epoch word, which is bumped
+ * by every registration and every reaping: it sleeps without a timeout and still learns of every death. Where
+ * the kernel lacks FUTEX_WAITV or robust lists, or there are more than 120 participants, sleepers look every 50 ms.
+ *
+ * A process that ends in order says so first (mpf_participant_leave): what it holds stays held. One that
+ * does not is reaped by whoever notices: for every block it refers to, the block type's recover function is called
+ * (locks get marked as orphaned, permits are returned, ...), then the reference is dropped. A reaper that dies in the
+ * middle is replaced: recover functions are idempotent. */
+#ifndef MPF_MEMORY_PARTICIPANT_H
+#define MPF_MEMORY_PARTICIPANT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "memory/arena.h"
+#include "platform/futex.h"
+
+#define MPF_PARTICIPANT_ID_BITS 30
+#define MPF_PARTICIPANT_ID_MASK ((1u << MPF_PARTICIPANT_ID_BITS) - 1)
+
+enum mpf_participant_state {
+    MPF_PARTICIPANT_LIVE,   /* runs, or is stopped */
+    MPF_PARTICIPANT_KILLED, /* dead without having said so; reaped or about to be */
+    MPF_PARTICIPANT_LEFT,   /* ended in order, or long gone */
+};
+
+/* Registers this process; idempotent. Called when an arena is mapped, and in a forked child before fork() returns. */
+int mpf_participant_join(struct mpf_arena *arena);
+
+/* Says that this process ends in order: its locks stay held, its references are dropped. All arenas of the process. */
+void mpf_participant_leave_all(void);
+
+enum mpf_participant_state mpf_participant_state(struct mpf_arena *arena, uint32_t id);
+
+/* pid of a participant, 0 when it is gone. */
+int32_t mpf_participant_pid(struct mpf_arena *arena, uint32_t id);
+
+/* Looks at every life word and reaps the dead. Cheap when nobody died. How many were reaped. */
+int mpf_participant_reap(struct mpf_arena *arena);
+
+/* The word that changes whenever a participant joins or has been reaped. */
+_Atomic uint32_t *mpf_participant_epoch(struct mpf_arena *arena);
+
+/* Fills targets with the epoch word and the life words of all other participants. How many, or -E2BIG / -ENOSYS where
+ * the caller has to poll instead. */
+int mpf_participant_watch(struct mpf_arena *arena, struct mpf_futex_target *targets, unsigned capacity);
+
+/* One of the few permits to spin in the whole arena (fewer than there are CPUs, so that whoever is waited for can run).
+ * A killed process's permits come back with its reaping. */
+bool mpf_participant_spin_begin(struct mpf_arena *arena);
+void mpf_participant_spin_end(struct mpf_arena *arena);
+
+#endif
