@@ -1,0 +1,1 @@
+"""Benchmarks of mpfast against the standard library and its peers: ``python -m benchmarks --help``."""
