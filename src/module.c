@@ -1,7 +1,7 @@
 /*
  * Purpose: the extension module mpfast._core: its state, its slots, the list of its types.
  *
- * Layout: no shared memory of its own; `mpf_module_state` is private to one interpreter.
+ * Layout: no shared memory of its own; `struct mpf_state` is private to one interpreter.
  *
  * States: created by the import system (multi-phase initialisation), filled by mpf_module_exec(), cleared when its
  * interpreter lets go of the module.
@@ -14,39 +14,53 @@
  */
 #include <Python.h>
 
-typedef struct {
-    PyObject *debug_build; /* owned: True in the checking build */
-} mpf_module_state;
+#include "objects/errors.h"
+#include "objects/state.h"
+#include "objects/types.h"
 
-static mpf_module_state *
-mpf_module_get_state(PyObject *module)
-{
-    return (mpf_module_state *)PyModule_GetState(module);
-}
+#ifdef MPF_DEBUG
+#define MODULE_DEBUG_BUILD Py_True
+#else
+#define MODULE_DEBUG_BUILD Py_False
+#endif
+
+/* In this order: each may use what the ones before it added. */
+static int (*const module_registrations[])(PyObject *module) = {
+    mpf_errors_register,
+};
 
 static int
 mpf_module_exec(PyObject *module)
 {
-    mpf_module_state *state = mpf_module_get_state(module);
-#ifdef MPF_DEBUG
-    state->debug_build = Py_NewRef(Py_True);
-#else
-    state->debug_build = Py_NewRef(Py_False);
-#endif
-    return PyModule_AddObjectRef(module, "DEBUG", state->debug_build);
+    for (size_t i = 0; i < sizeof(module_registrations) / sizeof(module_registrations[0]); i++) {
+        if (module_registrations[i](module) < 0) {
+            return -1;
+        }
+    }
+    return PyModule_AddObjectRef(module, "DEBUG", MODULE_DEBUG_BUILD);
 }
 
 static int
 mpf_module_traverse(PyObject *module, visitproc visit, void *arg)
 {
-    Py_VISIT(mpf_module_get_state(module)->debug_build);
+    struct mpf_state *state = mpf_state_of(module);
+    Py_VISIT(state->owner_died);
+    Py_VISIT(state->owner_died_warning);
+    Py_VISIT(state->broken_barrier_error);
+    Py_VISIT(state->lock_type);
+    Py_VISIT(state->rlock_type);
     return 0;
 }
 
 static int
 mpf_module_clear(PyObject *module)
 {
-    Py_CLEAR(mpf_module_get_state(module)->debug_build);
+    struct mpf_state *state = mpf_state_of(module);
+    Py_CLEAR(state->owner_died);
+    Py_CLEAR(state->owner_died_warning);
+    Py_CLEAR(state->broken_barrier_error);
+    Py_CLEAR(state->lock_type);
+    Py_CLEAR(state->rlock_type);
     return 0;
 }
 
@@ -67,11 +81,11 @@ static PyModuleDef_Slot mpf_module_slots[] = {
     {0, NULL},
 };
 
-static struct PyModuleDef mpf_module_def = {
+struct PyModuleDef mpf_module_def = {
     PyModuleDef_HEAD_INIT,
     .m_name = "mpfast._core",
     .m_doc = "Native primitives of mpfast.",
-    .m_size = sizeof(mpf_module_state),
+    .m_size = sizeof(struct mpf_state),
     .m_slots = mpf_module_slots,
     .m_traverse = mpf_module_traverse,
     .m_clear = mpf_module_clear,

@@ -1,0 +1,31 @@
+/* Waiting from Python: timeouts as the stdlib reads them, the GIL given up around sleeps, signal handlers run in between. */
+#ifndef MPF_OBJECTS_WAIT_H
+#define MPF_OBJECTS_WAIT_H
+
+#include <Python.h>
+#include <stdint.h>
+
+#include "sync/park.h"
+
+struct mpf_wait {
+    struct mpf_park park;
+    PyThreadState *thread; /* while the GIL is given up */
+};
+
+/* Prepares a wait until `deadline` (CLOCK_MONOTONIC ns, MPF_FOREVER, or 0: do not wait). Use &wait->park below; the structure
+ * must not move from then on. */
+void mpf_wait_init(struct mpf_wait *wait, struct mpf_arena *arena, int64_t deadline);
+
+/* Python's timeout as a deadline. None (or NULL): MPF_FOREVER; a number of seconds: negative is 0, more than the clock can
+ * tell is MPF_FOREVER. 0, or -1 with TypeError (not a number), OSError (NaN). */
+int mpf_wait_deadline(PyObject *timeout, int64_t *deadline);
+
+/* The arguments (block=True, timeout=None) of every acquire(): *deadline is 0 for a call that must not block.
+ * 0 or -1 with an exception. */
+int mpf_wait_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int64_t *deadline);
+
+/* The argument (timeout=None) of a wait() that is called `name`. *timeout is borrowed. 0 or -1 with an exception. */
+int mpf_wait_parse_timeout(const char *name, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                           PyObject **timeout);
+
+#endif
