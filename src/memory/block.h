@@ -71,10 +71,15 @@ int mpf_block_attach(struct mpf_arena *arena, mpf_off off, uint32_t generation, 
 
 uint64_t mpf_block_bytes(const struct mpf_ref *ref);
 
-/* For blocks that are part of another (MPF_BLOCK_TABLE, MPF_BLOCK_MESSAGE): moves ownership out of this participant's
- * list into the caller's structure, and back. The structure's own recovery answers for the block in between. */
-void mpf_block_give(struct mpf_ref *ref, mpf_off *off);
-int mpf_block_take(struct mpf_arena *arena, mpf_off off, struct mpf_ref *ref);
+/* For blocks that are part of another structure (MPF_BLOCK_TABLE, MPF_BLOCK_MESSAGE): the owner is a word in shared memory
+ * instead of a participant. Each call is one step for every observer and for every kill: the block is owned by exactly one
+ * of the two places at any time. `where` lies in the same arena. The structure's own destroy hook answers for such blocks.
+ *   put      this process's reference moves into *where (which was 0); *ref is cleared
+ *   take     the reference in *where moves to this process; *where becomes 0. 0, -ENOMEM (nothing changed)
+ *   replace  drops the reference that *where holds (none if 0) and stores `value`, an offset that is owned already or 0 */
+void mpf_block_put(struct mpf_ref *ref, mpf_off *where);
+int mpf_block_take(struct mpf_arena *arena, mpf_off *where, struct mpf_ref *ref);
+void mpf_block_replace(struct mpf_arena *arena, mpf_off *where, mpf_off value);
 
 /* Figures for tests, doctor and the inspector. */
 struct mpf_block_stats {

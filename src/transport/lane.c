@@ -1,0 +1,534 @@
+/* Purpose: messages from any number of producers to any number of consumers, in shared memory, without loss.
+ *
+ * Layout. A chain of segments; each message is a record in one of them. Producers append at the tail cursor, consumers
+ * take at the head cursor, each side behind a section of its own, so that one producer and one consumer share no lock:
+ *
+ *   first -> [segment | record record JUMP] -> [segment | record record record ....] -> 0
+ *                            ^ head cursor                               ^ tail cursor
+ *   record:  length 8 | kind 4 | reserved 4 | payload, padded to 16     (INLINE: the bytes, SPILL: a block's offset)
+ *   cursors: two of each; the low bit of `published` (`consumed`) says which one is valid, the rest counts messages
+ *
+ * Invariants.
+ *   consumed <= published; published - consumed messages are readable from the head cursor on.
+ *   Bytes behind the tail cursor mean nothing. The segments from `first` on, `tail_segment`, `retired`, and the blocks of
+ *   readable SPILL records belong to the lane; so do `tail_block` and `head_block` as said below.
+ *   A segment always has room for one JUMP after its last record.
+ *
+ * Commit. A producer writes its records and the other cursor, then stores `published`: that one store makes all of it
+ * visible (a batch too). A consumer copies the message out, writes the other cursor, then stores `consumed`.
+ *
+ * Death of a producer: before `published` nothing has happened: the next one overwrites the bytes. A new segment is
+ * owned by its producer until mpf_block_put moves it into `tail_segment` (atomically: it is in exactly one place);
+ * linking it (old->next) comes before clearing `tail_segment`, and the next producer looks at old->next first. The block
+ * of a long message is moved into `tail_block` the same way, with the value of `published` beside it: if that has
+ * not changed by the time the next producer comes, the message was not published and the block is dropped, else it is
+ * the record's. After `published`, only the wake-up can be missing: sleepers look again after every death (park.h).
+ *
+ * Death of a consumer: before `consumed` the message is still there for the next one; after it the message is gone with the
+ * consumer that had it. A long message's block stands in `head_block` meanwhile, with the value of `consumed`; the
+ * next consumer drops it if the message was consumed, and forgets it if not. A segment that is passed goes through `retired`:
+ * if it is still `first` it has not been unlinked yet, else it is dropped from there. */
+#include "transport/lane.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "platform/fault.h"
+
+enum record_kind { RECORD_INLINE = 1, RECORD_SPILL, RECORD_JUMP };
+
+struct record_shm {
+    uint64_t length; /* of the message; an INLINE record's payload is as long */
+    uint32_t kind;
+    uint32_t reserved;
+};
+
+struct segment_shm {
+    mpf_off next;
+    uint64_t bytes; /* with this header */
+};
+
+#define SEGMENT_FIRST 2016
+#define SEGMENT_MAX 65440 /* with its block header just below the allocator's unit of 64 KiB */
+#define RECORD_BYTES(payload) ((sizeof(struct record_shm) + (payload) + 15) & ~(uint64_t)15)
+
+static uint64_t count_of(uint64_t word) { return word >> 1; }
+static uint64_t next_word(uint64_t word, uint64_t messages) { return ((count_of(word) + messages) << 1) | (~word & 1); }
+
+static struct segment_shm *segment_at(struct mpf_arena *arena, mpf_off off) { return mpf_at(arena, off); }
+static struct record_shm *record_at(struct mpf_arena *arena, mpf_off off) { return mpf_at(arena, off); }
+
+static void copy_cursor(struct mpf_lane_cursor_shm *to, mpf_off pos, mpf_off segment, uint64_t bytes) {
+    to->pos = pos;
+    to->segment = segment;
+    atomic_store_explicit(&to->bytes, bytes, memory_order_relaxed);
+}
+
+/* ---- creation and destruction ---- */
+
+static int allocate_segment(struct mpf_arena *arena, uint64_t bytes, mpf_off *where) {
+    struct mpf_ref ref;
+    int rc = mpf_block_alloc_dirty(arena, bytes, MPF_BLOCK_TABLE, &ref);
+    if (rc < 0)
+        return rc;
+    struct segment_shm *segment = segment_at(arena, ref.off);
+    segment->next = 0;
+    segment->bytes = bytes;
+    MPF_FAULT("lane.segment.allocated");
+    mpf_block_put(&ref, where);
+    return 0;
+}
+
+int mpf_lane_init(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
+    memset(lane, 0, sizeof *lane);
+    mpf_section_init(&lane->tail, 0);
+    mpf_section_init(&lane->head, 0);
+    int rc = allocate_segment(arena, SEGMENT_FIRST, &lane->first);
+    if (rc < 0)
+        return rc;
+    mpf_off start = lane->first + sizeof(struct segment_shm);
+    copy_cursor(&lane->tail_cursor[0], start, lane->first, 0);
+    copy_cursor(&lane->head_cursor[0], start, lane->first, 0);
+    return 0;
+}
+
+static void repair_tail(struct mpf_arena *arena, struct mpf_lane_shm *lane);
+static void repair_head(struct mpf_arena *arena, struct mpf_lane_shm *lane);
+
+static void drop_messages(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
+    uint64_t left = mpf_lane_count(lane);
+    const struct mpf_lane_cursor_shm *head = &lane->head_cursor[atomic_load(&lane->consumed) & 1];
+    mpf_off pos = head->pos, segment = head->segment;
+    while (left > 0) {
+        struct record_shm *record = record_at(arena, pos);
+        if (record->kind == RECORD_JUMP) {
+            segment = segment_at(arena, segment)->next;
+            pos = segment + sizeof(struct segment_shm);
+            continue;
+        }
+        uint64_t payload = record->length;
+        if (record->kind == RECORD_SPILL) {
+            mpf_block_replace(arena, (mpf_off *)(record + 1), 0);
+            payload = sizeof(mpf_off);
+        }
+        pos += RECORD_BYTES(payload);
+        left--;
+    }
+}
+
+void mpf_lane_destroy(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
+    if (lane->first == 0)
+        return;
+    repair_tail(arena, lane);
+    repair_head(arena, lane);
+    drop_messages(arena, lane);
+    if (lane->tail_segment != 0) {
+        bool linked = false;
+        for (mpf_off s = lane->first; s != 0; s = segment_at(arena, s)->next)
+            linked |= s == lane->tail_segment;
+        if (linked)
+            lane->tail_segment = 0;
+        else
+            mpf_block_replace(arena, &lane->tail_segment, 0);
+    }
+    while (lane->first != 0)
+        mpf_block_replace(arena, &lane->first, segment_at(arena, lane->first)->next);
+}
+
+void mpf_lane_recover(struct mpf_lane_shm *lane) {
+    mpf_eventcount_recover(&lane->readers);
+    mpf_eventcount_recover(&lane->writers);
+}
+
+/* ---- counting ---- */
+
+uint64_t mpf_lane_count(const struct mpf_lane_shm *lane) {
+    for (;;) {
+        uint64_t consumed = atomic_load_explicit(&lane->consumed, memory_order_acquire);
+        uint64_t published = atomic_load_explicit(&lane->published, memory_order_acquire);
+        if (atomic_load_explicit(&lane->consumed, memory_order_relaxed) == consumed)
+            return count_of(published) - count_of(consumed);
+    }
+}
+
+uint64_t mpf_lane_total(const struct mpf_lane_shm *lane) {
+    return count_of(atomic_load_explicit(&lane->published, memory_order_acquire));
+}
+
+static uint64_t bytes_inside(const struct mpf_lane_shm *lane) {
+    uint64_t consumed = atomic_load_explicit(&lane->consumed, memory_order_acquire);
+    uint64_t published = atomic_load_explicit(&lane->published, memory_order_acquire);
+    return atomic_load_explicit(&lane->tail_cursor[published & 1].bytes, memory_order_relaxed) -
+           atomic_load_explicit(&lane->head_cursor[consumed & 1].bytes, memory_order_relaxed);
+}
+
+bool mpf_lane_full(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) {
+    if (limit == NULL)
+        return false;
+    if (limit->messages != 0 && mpf_lane_count(lane) >= limit->messages)
+        return true;
+    return limit->bytes != 0 && mpf_lane_count(lane) != 0 && (int64_t)bytes_inside(lane) >= (int64_t)limit->bytes;
+}
+
+static bool closed_for(const struct mpf_lane_shm *lane, uint32_t what) {
+    return (atomic_load_explicit(&lane->closed, memory_order_acquire) & what) != 0;
+}
+
+/* ---- the producers' side, inside `tail` ---- */
+
+static void repair_tail(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
+    if (lane->tail_block == 0)
+        return;
+    if (lane->tail_block_at == atomic_load_explicit(&lane->published, memory_order_relaxed))
+        mpf_block_replace(arena, &lane->tail_block, 0);
+    else
+        lane->tail_block = 0;
+}
+
+struct tail {
+    mpf_off pos, segment;
+    uint64_t bytes;
+};
+
+static int next_segment(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint64_t need, struct tail *tail) {
+    struct segment_shm *old = segment_at(arena, tail->segment);
+    if (old->next == 0) {
+        uint64_t fit = sizeof(struct segment_shm) + need + RECORD_BYTES(0);
+        if (lane->tail_segment != 0 && segment_at(arena, lane->tail_segment)->bytes < fit)
+            mpf_block_replace(arena, &lane->tail_segment, 0);
+        if (lane->tail_segment == 0) {
+            uint64_t bytes = old->bytes * 4 < SEGMENT_MAX ? old->bytes * 4 : SEGMENT_MAX;
+            int rc = allocate_segment(arena, bytes < fit ? fit : bytes, &lane->tail_segment);
+            if (rc < 0)
+                return rc;
+        }
+        MPF_FAULT("lane.segment.owned");
+        old->next = lane->tail_segment;
+        atomic_signal_fence(memory_order_seq_cst); /* linked before it is forgotten here */
+        MPF_FAULT("lane.segment.linked");
+    }
+    lane->tail_segment = 0;
+    struct record_shm *jump = record_at(arena, tail->pos);
+    jump->length = 0;
+    jump->kind = RECORD_JUMP;
+    tail->segment = old->next;
+    tail->pos = tail->segment + sizeof(struct segment_shm);
+    return 0;
+}
+
+/* Where the next record of `payload` bytes goes; moves on to a segment that has room for it. */
+static int reserve(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint64_t payload, struct tail *tail,
+                   struct record_shm **record) {
+    uint64_t need = RECORD_BYTES(payload);
+    while (tail->pos + need + RECORD_BYTES(0) > tail->segment + segment_at(arena, tail->segment)->bytes) {
+        int rc = next_segment(arena, lane, need, tail);
+        if (rc < 0)
+            return rc;
+    }
+    *record = record_at(arena, tail->pos);
+    tail->pos += need;
+    return 0;
+}
+
+static void store_message(void *to, const struct mpf_lane_message *message) {
+    if (message->data != NULL)
+        memcpy(to, message->data, message->bytes);
+    else
+        message->write(message->context, to);
+}
+
+static int append_inline(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message,
+                         struct tail *tail) {
+    struct record_shm *record;
+    int rc = reserve(arena, lane, message->bytes, tail, &record);
+    if (rc < 0)
+        return rc;
+    record->length = message->bytes;
+    record->kind = RECORD_INLINE;
+    store_message(record + 1, message);
+    tail->bytes += message->bytes;
+    return 0;
+}
+
+static int append_spill(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint64_t bytes, struct mpf_ref *block,
+                        struct tail *tail) {
+    struct record_shm *record;
+    int rc = reserve(arena, lane, sizeof(mpf_off), tail, &record);
+    if (rc < 0)
+        return rc;
+    lane->tail_block_at = atomic_load_explicit(&lane->published, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst); /* the mark before the block it belongs to */
+    mpf_block_put(block, &lane->tail_block);
+    MPF_FAULT("lane.put.block_owned");
+    record->length = bytes;
+    record->kind = RECORD_SPILL;
+    *(mpf_off *)(record + 1) = lane->tail_block;
+    tail->bytes += bytes;
+    return 0;
+}
+
+static struct tail tail_begin(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
+    repair_tail(arena, lane);
+    const struct mpf_lane_cursor_shm *now = &lane->tail_cursor[atomic_load_explicit(&lane->published, memory_order_relaxed) & 1];
+    return (struct tail){now->pos, now->segment, atomic_load_explicit(&now->bytes, memory_order_relaxed)};
+}
+
+static void tail_commit(struct mpf_lane_shm *lane, const struct tail *tail, uint64_t messages) {
+    uint64_t word = next_word(atomic_load_explicit(&lane->published, memory_order_relaxed), messages);
+    copy_cursor(&lane->tail_cursor[word & 1], tail->pos, tail->segment, tail->bytes);
+    MPF_FAULT("lane.put.written");
+    /* release pairs with the acquire of `published` in head_begin, count and full: the records come before it */
+    atomic_store_explicit(&lane->published, word, memory_order_release);
+    MPF_FAULT("lane.put.published");
+    atomic_signal_fence(memory_order_seq_cst); /* published before the block is forgotten here */
+    lane->tail_block = 0;
+}
+
+static uint64_t room(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit, uint64_t wanted) {
+    if (limit == NULL)
+        return wanted;
+    if (mpf_lane_full(lane, limit))
+        return 0;
+    if (limit->messages == 0)
+        return wanted;
+    uint64_t left = limit->messages - mpf_lane_count(lane);
+    return left < wanted ? left : wanted;
+}
+
+static void after_put(struct mpf_lane_shm *lane, uint64_t messages, bool *ring) {
+    MPF_FAULT("lane.put.before_wake");
+    mpf_eventcount_notify(&lane->readers, messages > INT32_MAX ? INT32_MAX : (int)messages);
+    /* the fence of the notification orders `published` before this look; pairs with the reader's announcement */
+    *ring = atomic_load_explicit(&lane->bells, memory_order_relaxed) != 0;
+}
+
+static int put_one(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message,
+                   struct mpf_ref *block, const struct mpf_lane_limit *limit, bool *ring) {
+    int rc;
+    *ring = false;
+    if (closed_for(lane, MPF_LANE_NO_READERS))
+        return -EPIPE;
+    mpf_section_enter(arena, &lane->tail);
+    struct tail tail = tail_begin(arena, lane);
+    if (mpf_lane_full(lane, limit))
+        rc = -EAGAIN;
+    else if (block != NULL)
+        rc = append_spill(arena, lane, message->bytes, block, &tail);
+    else
+        rc = append_inline(arena, lane, message, &tail);
+    if (rc == 0)
+        tail_commit(lane, &tail, 1);
+    mpf_section_leave(arena, &lane->tail);
+    if (rc == 0)
+        after_put(lane, 1, ring);
+    return rc;
+}
+
+int mpf_lane_put(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message,
+                 const struct mpf_lane_limit *limit, bool *ring) {
+    return put_one(arena, lane, message, NULL, limit, ring);
+}
+
+int mpf_lane_fill(struct mpf_arena *arena, const struct mpf_lane_message *message, struct mpf_ref *block) {
+    int rc = mpf_block_alloc_dirty(arena, message->bytes, MPF_BLOCK_MESSAGE, block);
+    if (rc == 0)
+        store_message(mpf_at(arena, block->off), message);
+    return rc;
+}
+
+int mpf_lane_put_block(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct mpf_ref *block, size_t bytes,
+                       const struct mpf_lane_limit *limit, bool *ring) {
+    struct mpf_lane_message message = {.bytes = bytes};
+    return put_one(arena, lane, &message, block, limit, ring);
+}
+
+int mpf_lane_put_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *messages,
+                      unsigned count, const struct mpf_lane_limit *limit, bool *ring) {
+    int rc = 0;
+    unsigned done = 0;
+    *ring = false;
+    if (closed_for(lane, MPF_LANE_NO_READERS))
+        return -EPIPE;
+    mpf_section_enter(arena, &lane->tail);
+    struct tail tail = tail_begin(arena, lane);
+    unsigned allowed = (unsigned)room(lane, limit, count);
+    while (done < allowed && (rc = append_inline(arena, lane, &messages[done], &tail)) == 0)
+        done++;
+    if (done > 0)
+        tail_commit(lane, &tail, done);
+    mpf_section_leave(arena, &lane->tail);
+    if (done == 0)
+        return rc < 0 ? rc : -EAGAIN;
+    after_put(lane, done, ring);
+    return (int)done;
+}
+
+/* ---- the consumers' side, inside `head` ---- */
+
+static void repair_head(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
+    if (lane->head_block != 0) {
+        if (lane->head_block_at == atomic_load_explicit(&lane->consumed, memory_order_relaxed))
+            lane->head_block = 0;
+        else
+            mpf_block_replace(arena, &lane->head_block, 0);
+    }
+    if (lane->retired != 0) {
+        if (lane->retired == lane->first)
+            lane->retired = 0;
+        else
+            mpf_block_replace(arena, &lane->retired, 0);
+    }
+}
+
+static void retire_segments(struct mpf_arena *arena, struct mpf_lane_shm *lane, mpf_off current) {
+    while (lane->first != current) {
+        mpf_off next = segment_at(arena, lane->first)->next;
+        lane->retired = lane->first;
+        atomic_signal_fence(memory_order_seq_cst); /* marked before it is unlinked */
+        MPF_FAULT("lane.retire.marked");
+        lane->first = next;
+        atomic_signal_fence(memory_order_seq_cst); /* unlinked before it is dropped */
+        MPF_FAULT("lane.retire.unlinked");
+        mpf_block_replace(arena, &lane->retired, 0);
+    }
+}
+
+static void take_block(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct mpf_lane_received *received) {
+    MPF_FAULT("lane.get.block_marked");
+    mpf_block_take(arena, &lane->head_block, &received->block);
+    received->data = mpf_at(arena, received->block.off);
+}
+
+/* Copies messages into the buffer while they fit; a long one ends the batch and is only taken alone. */
+static unsigned copy_out(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct tail *head, uint64_t available,
+                         char *buffer, size_t capacity, struct mpf_lane_received *received, unsigned count) {
+    unsigned done = 0;
+    size_t used = 0;
+    while (done < count && done < available) {
+        struct record_shm *record = record_at(arena, head->pos);
+        if (record->kind == RECORD_JUMP) {
+            head->segment = segment_at(arena, head->segment)->next;
+            head->pos = head->segment + sizeof(struct segment_shm);
+            continue;
+        }
+        if (record->kind == RECORD_SPILL) {
+            if (done > 0)
+                break;
+            lane->head_block_at = atomic_load_explicit(&lane->consumed, memory_order_relaxed);
+            atomic_signal_fence(memory_order_seq_cst); /* the mark before the block it belongs to */
+            lane->head_block = *(mpf_off *)(record + 1);
+            received[0] = (struct mpf_lane_received){.bytes = record->length};
+            head->pos += RECORD_BYTES(sizeof(mpf_off));
+            head->bytes += record->length;
+            return 1;
+        }
+        if (record->length > capacity - used)
+            break;
+        memcpy(buffer + used, record + 1, record->length);
+        received[done] = (struct mpf_lane_received){.data = buffer + used, .bytes = record->length};
+        used = (used + record->length + 7) & ~(size_t)7;
+        used = used < capacity ? used : capacity;
+        head->pos += RECORD_BYTES(record->length);
+        head->bytes += record->length;
+        done++;
+    }
+    return done;
+}
+
+static void head_commit(struct mpf_lane_shm *lane, const struct tail *head, unsigned messages) {
+    uint64_t word = next_word(atomic_load_explicit(&lane->consumed, memory_order_relaxed), messages);
+    copy_cursor(&lane->head_cursor[word & 1], head->pos, head->segment, head->bytes);
+    MPF_FAULT("lane.get.copied");
+    /* release pairs with the acquire of `consumed` in count and full: the room is real when it is seen */
+    atomic_store_explicit(&lane->consumed, word, memory_order_release);
+    MPF_FAULT("lane.get.consumed");
+}
+
+int mpf_lane_get_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
+                      struct mpf_lane_received *received, unsigned count) {
+    if (mpf_lane_count(lane) == 0)
+        return closed_for(lane, MPF_LANE_NO_WRITERS) && mpf_lane_count(lane) == 0 ? -EPIPE : -EAGAIN;
+    mpf_section_enter(arena, &lane->head);
+    repair_head(arena, lane);
+    uint64_t consumed = atomic_load_explicit(&lane->consumed, memory_order_relaxed);
+    /* acquire pairs with the release in tail_commit */
+    uint64_t available = count_of(atomic_load_explicit(&lane->published, memory_order_acquire)) - count_of(consumed);
+    const struct mpf_lane_cursor_shm *now = &lane->head_cursor[consumed & 1];
+    struct tail head = {now->pos, now->segment, atomic_load_explicit(&now->bytes, memory_order_relaxed)};
+    unsigned done = copy_out(arena, lane, &head, available, buffer, capacity, received, count);
+    if (done > 0) {
+        head_commit(lane, &head, done);
+        if (lane->head_block != 0)
+            take_block(arena, lane, &received[0]);
+        retire_segments(arena, lane, head.segment);
+    }
+    mpf_section_leave(arena, &lane->head);
+    if (done == 0)
+        return -EAGAIN;
+    MPF_FAULT("lane.get.before_wake");
+    mpf_eventcount_notify(&lane->writers, (int)done);
+    return (int)done;
+}
+
+int mpf_lane_get(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, struct mpf_lane_received *received) {
+    int rc = mpf_lane_get_many(arena, lane, buffer, MPF_LANE_INLINE_MAX, received, 1);
+    return rc < 0 ? rc : 0;
+}
+
+/* ---- waiting ---- */
+
+static bool message_or_end(const struct mpf_lane_shm *lane) {
+    return mpf_lane_count(lane) != 0 || closed_for(lane, MPF_LANE_NO_WRITERS);
+}
+
+int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane, int32_t *site) {
+    struct mpf_spin spin;
+    bool ready = message_or_end(lane);
+    if (ready)
+        return 0;
+    for (mpf_spin_begin(&spin, park->arena, site); !ready && mpf_spin_next(&spin);)
+        ready = message_or_end(lane);
+    mpf_spin_end(&spin, ready);
+    while (!ready) {
+        struct mpf_eventcount_key key = mpf_eventcount_prepare(&lane->readers);
+        if (message_or_end(lane)) {
+            mpf_eventcount_finish(&lane->readers, key);
+            return 0;
+        }
+        int rc = mpf_eventcount_wait(park, &lane->readers, key);
+        ready = message_or_end(lane);
+        if (rc < 0 && !ready)
+            return rc;
+        if (rc == -EINTR)
+            return rc;
+    }
+    return 0;
+}
+
+int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit, int32_t *site) {
+    struct mpf_spin spin;
+    bool ready = false;
+    for (mpf_spin_begin(&spin, park->arena, site); !ready && mpf_spin_next(&spin);)
+        ready = !mpf_lane_full(lane, limit) || closed_for(lane, MPF_LANE_NO_READERS);
+    mpf_spin_end(&spin, ready);
+    while (!ready) {
+        struct mpf_eventcount_key key = mpf_eventcount_prepare(&lane->writers);
+        if (!mpf_lane_full(lane, limit) || closed_for(lane, MPF_LANE_NO_READERS)) {
+            mpf_eventcount_finish(&lane->writers, key);
+            return 0;
+        }
+        int rc = mpf_eventcount_wait(park, &lane->writers, key);
+        ready = !mpf_lane_full(lane, limit) || closed_for(lane, MPF_LANE_NO_READERS);
+        if (rc == -EINTR || (rc < 0 && !ready))
+            return rc;
+    }
+    return 0;
+}
+
+void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what, bool *ring) {
+    /* release pairs with the acquire in closed_for: all that was put before is seen by who sees the end */
+    atomic_fetch_or_explicit(&lane->closed, what, memory_order_release);
+    mpf_eventcount_notify(&lane->readers, INT32_MAX);
+    mpf_eventcount_notify(&lane->writers, INT32_MAX);
+    *ring = atomic_load_explicit(&lane->bells, memory_order_relaxed) != 0;
+}

@@ -1,0 +1,117 @@
+/* A lane: an unbounded first-in-first-out line of messages between any number of producers and consumers. Queues are
+ * one lane, pipes two. The protocol, and what a kill at each step leaves, stand in lane.c. */
+#ifndef MPF_TRANSPORT_LANE_H
+#define MPF_TRANSPORT_LANE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "memory/block.h"
+#include "memory/section.h"
+#include "sync/eventcount.h"
+
+#define MPF_LANE_INLINE_MAX 16384 /* longer messages travel in a block of their own */
+#define MPF_LANE_BATCH_BYTES 65536
+
+struct mpf_lane_cursor_shm {
+    mpf_off pos;     /* of the next record */
+    mpf_off segment; /* in which it lies */
+    _Atomic uint64_t bytes; /* payload bytes that have passed this cursor */
+};
+
+struct mpf_lane_shm {
+    /* producers, inside `tail` */
+    _Alignas(64) struct mpf_section_shm tail;
+    _Atomic uint64_t published; /* messages << 1 | which of the two cursors is valid */
+    struct mpf_lane_cursor_shm tail_cursor[2];
+    mpf_off tail_segment; /* a segment allocated and not linked yet */
+    mpf_off tail_block;   /* the block of a message that is being published ... */
+    uint64_t tail_block_at; /* ... when `published` was this */
+    /* consumers, inside `head` */
+    _Alignas(64) struct mpf_section_shm head;
+    _Atomic uint64_t consumed; /* as published */
+    struct mpf_lane_cursor_shm head_cursor[2];
+    mpf_off first;      /* oldest segment of the chain */
+    mpf_off retired;    /* a segment on its way out of the chain */
+    mpf_off head_block; /* the block of a message that is being consumed ... */
+    uint64_t head_block_at; /* ... when `consumed` was this */
+    /* who sleeps */
+    _Alignas(64) struct mpf_eventcount_shm readers;
+    struct mpf_eventcount_shm writers;
+    _Atomic uint32_t closed; /* MPF_LANE_NO_* */
+    _Atomic uint32_t bells;  /* readers that sleep on a descriptor: producers must ring */
+};
+
+enum {
+    MPF_LANE_NO_WRITERS = 1, /* nobody can put any more: the end of file, once drained */
+    MPF_LANE_NO_READERS = 2, /* nobody can get any more: putting is a broken pipe */
+};
+
+/* Limits on what may be in the lane; 0 for none. A message is let in when the lane is empty, however long it is. */
+struct mpf_lane_limit {
+    uint64_t messages;
+    uint64_t bytes;
+};
+
+/* A message to send: `bytes` bytes at `data`, or, where data is NULL, what write(context, destination) stores. */
+struct mpf_lane_message {
+    const void *data;
+    size_t bytes;
+    void (*write)(const void *context, void *destination);
+    const void *context;
+};
+
+/* A received message: `bytes` bytes at `data`, which is inside the caller's buffer, or inside `block` when block.off != 0;
+ * the caller then owns that reference. */
+struct mpf_lane_received {
+    void *data;
+    size_t bytes;
+    struct mpf_ref block;
+};
+
+int mpf_lane_init(struct mpf_arena *arena, struct mpf_lane_shm *lane);
+/* Frees everything in the lane. Only when nobody can reach it any more (a block's destroy hook). */
+void mpf_lane_destroy(struct mpf_arena *arena, struct mpf_lane_shm *lane);
+/* Block hook's part: `dead` was killed and may have slept here. */
+void mpf_lane_recover(struct mpf_lane_shm *lane);
+
+/* For a message of up to MPF_LANE_INLINE_MAX bytes. 0, -EAGAIN (limit reached), -EPIPE (no readers), -ENOMEM. *ring is
+ * set when a sleeper on a descriptor has to be rung. */
+int mpf_lane_put(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message,
+                 const struct mpf_lane_limit *limit, bool *ring);
+
+/* For a longer one: first into a block of the caller's (this is the copy; no section is held), then the block into the
+ * lane: as put, and *block is the lane's if 0 is returned, still the caller's if not. */
+int mpf_lane_fill(struct mpf_arena *arena, const struct mpf_lane_message *message, struct mpf_ref *block);
+int mpf_lane_put_block(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct mpf_ref *block, size_t bytes,
+                       const struct mpf_lane_limit *limit, bool *ring);
+
+/* Puts as many of the messages as the limit allows, in order, visible at once. How many, or as above if none. No message
+ * may be longer than MPF_LANE_INLINE_MAX. */
+int mpf_lane_put_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *messages,
+                      unsigned count, const struct mpf_lane_limit *limit, bool *ring);
+
+/* buffer: at least MPF_LANE_INLINE_MAX bytes. 0, -EAGAIN (empty), -EPIPE (empty, and no writers). */
+int mpf_lane_get(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, struct mpf_lane_received *received);
+
+/* Up to count messages at once, as many as fit the buffer of capacity bytes. How many, or as above if none. */
+int mpf_lane_get_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
+                      struct mpf_lane_received *received, unsigned count);
+
+/* Messages inside. Exact at some instant during the call. */
+uint64_t mpf_lane_count(const struct mpf_lane_shm *lane);
+/* All messages ever put. */
+uint64_t mpf_lane_total(const struct mpf_lane_shm *lane);
+bool mpf_lane_full(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit);
+
+/* Until there is something to get or no writer is left. 0, -ETIMEDOUT, -EINTR. site: see mpf_spin_begin. */
+int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane, int32_t *site);
+/* Until there is room below the limit or no reader is left. */
+int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit, int32_t *site);
+
+/* Marks the lane with MPF_LANE_NO_* and wakes everybody concerned. *ring as in put. */
+void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what, bool *ring);
+
+#endif
