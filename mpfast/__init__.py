@@ -1,1 +1,74 @@
-"""A drop-in for :mod:`multiprocessing` on native shared memory."""
+"""A drop-in for :mod:`multiprocessing` and :class:`concurrent.futures.ProcessPoolExecutor` on native shared memory.
+
+    import mpfast as multiprocessing
+    from mpfast.concurrent.futures import ProcessPoolExecutor
+    mpfast.install()                    # for a whole program, its libraries and its children
+    python -m mpfast script.py          # the same, without a change to the program
+
+Every public name of the running version's :mod:`multiprocessing` is here under the same name.  Beyond it:
+:func:`install`, :func:`uninstall`, :func:`doctor`, :func:`set_strict`, :class:`OwnerDied`, :class:`OwnerDiedWarning`.
+"""
+import multiprocessing as _stdlib
+import sys
+from importlib import import_module as _import_module
+
+from . import context
+from ._errors import OwnerDied, OwnerDiedWarning
+from ._version import VERSION as __version__
+
+__all__ = list(_stdlib.__all__)
+globals().update((name, getattr(context._default_context, name)) for name in __all__)
+
+SUBDEBUG = _stdlib.SUBDEBUG
+SUBWARNING = _stdlib.SUBWARNING
+
+_SUBMODULES = frozenset([
+    "concurrent", "connection", "dummy", "forkserver", "futures", "heap", "managers", "pool", "popen_fork",
+    "popen_forkserver", "popen_spawn_posix", "popen_spawn_win32", "process", "queues", "reduction", "resource_sharer",
+    "resource_tracker", "shared_memory", "sharedctypes", "spawn", "synchronize", "util",
+])
+
+
+def install():
+    """Put this package's classes in the place of the standard library's, in this process and in its children.
+
+    Returns True where they are in place, False where there is no native part to install (see :func:`doctor`).
+    Calling it again changes nothing.
+    """
+    from ._install import install
+    return install()
+
+
+def uninstall():
+    """Put the standard library's classes back.  Objects made meanwhile keep working."""
+    from ._install import uninstall
+    uninstall()
+
+
+def doctor():
+    """Find out what is native here and what is not.
+
+    Returns a :class:`mpfast._doctor.Report`; ``print`` it for reading, or look at its ``features``.
+    """
+    from ._doctor import examine
+    return examine()
+
+
+def set_strict(strict):
+    """Choose what the next owner of a lock learns when the former one was killed while it held it.
+
+    strict: True raises :class:`OwnerDied` from ``acquire`` (the lock is not taken then), False, the default, hands the
+    lock on and issues :class:`OwnerDiedWarning`.  Returns the former setting.  It is inherited by children.
+    """
+    from . import _errors
+    return _errors.set_strict(strict)
+
+
+def __getattr__(name):
+    if name in _SUBMODULES:
+        return _import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(set(globals()).union(_SUBMODULES))

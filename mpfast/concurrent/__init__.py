@@ -1,0 +1,1 @@
+"""The namespace of :mod:`mpfast.concurrent.futures`."""

@@ -1,0 +1,227 @@
+"""A mirror of :mod:`multiprocessing.context` whose contexts make the objects of this package.
+
+Which start method a process uses is kept in one place, the standard library's default context: set through either
+package, it is the same for both, and it reaches children as it always did.
+"""
+import functools
+import multiprocessing.context as _stdlib
+import sys
+
+from . import _native
+from ._mirror import mirror
+
+mirror(__name__)
+
+__all__ = ()
+
+
+class _Factories:
+    """The factory methods of a context, each of which looks its class up when it is called."""
+
+    def Manager(self):
+        """Returns a manager associated with a running server process."""
+        from .managers import SyncManager
+        manager = SyncManager(ctx=self.get_context())
+        manager.start()
+        return manager
+
+    def Pipe(self, duplex=True):
+        """Returns two connection objects, the ends of a pipe; with *duplex* false (reader, writer)."""
+        from .connection import Pipe
+        return Pipe(duplex)
+
+    def Lock(self):
+        """Returns a non-recursive lock."""
+        from .synchronize import Lock
+        return Lock(ctx=self.get_context())
+
+    def RLock(self):
+        """Returns a recursive lock."""
+        from .synchronize import RLock
+        return RLock(ctx=self.get_context())
+
+    def Condition(self, lock=None):
+        """Returns a condition on *lock* (an RLock of its own by default)."""
+        from .synchronize import Condition
+        return Condition(lock, ctx=self.get_context())
+
+    def Semaphore(self, value=1):
+        """Returns a semaphore with *value* permits."""
+        from .synchronize import Semaphore
+        return Semaphore(value, ctx=self.get_context())
+
+    def BoundedSemaphore(self, value=1):
+        """Returns a semaphore with *value* permits that cannot be released above that."""
+        from .synchronize import BoundedSemaphore
+        return BoundedSemaphore(value, ctx=self.get_context())
+
+    def Event(self):
+        """Returns an event that is not set."""
+        from .synchronize import Event
+        return Event(ctx=self.get_context())
+
+    def Barrier(self, parties, action=None, timeout=None):
+        """Returns a barrier for *parties*; one of them calls *action*; *timeout* (seconds) is the default of wait()."""
+        from .synchronize import Barrier
+        return Barrier(parties, action, timeout, ctx=self.get_context())
+
+    def Queue(self, maxsize=0):
+        """Returns a queue of at most *maxsize* items (0: no bound)."""
+        from .queues import Queue
+        return Queue(maxsize, ctx=self.get_context())
+
+    def JoinableQueue(self, maxsize=0):
+        """Returns a queue of at most *maxsize* items with task_done() and join()."""
+        from .queues import JoinableQueue
+        return JoinableQueue(maxsize, ctx=self.get_context())
+
+    def SimpleQueue(self):
+        """Returns a queue with get(), put() and empty() only."""
+        from .queues import SimpleQueue
+        return SimpleQueue(ctx=self.get_context())
+
+    def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None):
+        """Returns a pool of *processes* workers (the number of CPUs by default)."""
+        from .pool import Pool
+        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+
+    def RawValue(self, typecode_or_type, *args):
+        """Returns a shared ctypes object."""
+        from .sharedctypes import RawValue
+        return RawValue(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type, size_or_initializer):
+        """Returns a shared ctypes array."""
+        from .sharedctypes import RawArray
+        return RawArray(typecode_or_type, size_or_initializer)
+
+    def Value(self, typecode_or_type, *args, lock=True):
+        """Returns a shared ctypes object with a lock."""
+        from .sharedctypes import Value
+        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    def Array(self, typecode_or_type, size_or_initializer, *, lock=True):
+        """Returns a shared ctypes array with a lock."""
+        from .sharedctypes import Array
+        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+
+    def get_context(self, method=None):
+        """Returns the context of the start method *method* (this one by default); ValueError for an unknown method."""
+        if method is None:
+            return self
+        context = _concrete_contexts.get(method)
+        if context is None:
+            # Start methods that a program added to the standard library's table.
+            return super().get_context(method)
+        context._check_available()
+        return context
+
+
+class Process(_stdlib.Process):
+    _start_method = None
+
+    @staticmethod
+    def _Popen(process_obj):
+        return _default_context.get_context().Process._Popen(process_obj)
+
+    @staticmethod
+    def _after_fork():
+        return _default_context.get_context().Process._after_fork()
+
+
+class DefaultContext(_Factories, _stdlib.DefaultContext):
+    """The context of the start method in force.
+
+    The one behind the functions of the package keeps no state: it reads and writes the standard library's.
+    """
+
+    Process = Process
+    _own_state = None
+
+    @functools.wraps(_stdlib.DefaultContext.__init__)
+    def __init__(self, *args, **kwargs):
+        self._own_state = _stdlib.DefaultContext(*args, **kwargs)
+
+    @classmethod
+    def _of_the_process(cls):
+        return cls.__new__(cls)
+
+    @property
+    def _state(self):
+        return self._own_state or _stdlib._default_context
+
+    @property
+    def _default_context(self):
+        return _counterpart(self._state._default_context)
+
+    @property
+    def _actual_context(self):
+        return _counterpart(self._state._actual_context)
+
+    @_actual_context.setter
+    def _actual_context(self, context):
+        if context is not None and _concrete_contexts.get(context._name) is context:
+            context = _stdlib._concrete_contexts.get(context._name, context)
+        self._state._actual_context = context
+
+    def get_context(self, method=None):
+        if method is None:
+            return _counterpart(self._state.get_context())
+        return super().get_context(method)
+
+
+def _counterpart(context):
+    """This package's context for the standard library's; any other is returned as it is."""
+    if type(context).__module__ == _stdlib.__name__:
+        return _concrete_contexts.get(context._name, context)
+    return context
+
+
+class _ConcreteContexts(dict):
+    """Start method -> context.  Methods that a program adds, here or in the standard library's table, are in both."""
+
+    def __setitem__(self, method, context):
+        super().__setitem__(method, context)
+        _stdlib._concrete_contexts[method] = context
+
+    def __missing__(self, method):
+        return _stdlib._concrete_contexts[method]
+
+
+_concrete_contexts = _ConcreteContexts()
+
+if sys.platform != "win32":
+
+    class ForkProcess(_stdlib.ForkProcess):
+        @staticmethod
+        def _Popen(process_obj):
+            from .popen_fork import Popen
+            return Popen(process_obj)
+
+    class SpawnProcess(_stdlib.SpawnProcess):
+        @staticmethod
+        def _Popen(process_obj):
+            from .popen_spawn_posix import Popen
+            return Popen(process_obj)
+
+    class ForkServerProcess(_stdlib.ForkServerProcess):
+        @staticmethod
+        def _Popen(process_obj):
+            from .popen_forkserver import Popen
+            return Popen(process_obj)
+
+    class ForkContext(_Factories, _stdlib.ForkContext):
+        Process = ForkProcess
+
+    class SpawnContext(_Factories, _stdlib.SpawnContext):
+        Process = SpawnProcess
+
+    class ForkServerContext(_Factories, _stdlib.ForkServerContext):
+        Process = ForkServerProcess
+
+    _concrete_contexts.update(fork=ForkContext(), spawn=SpawnContext(), forkserver=ForkServerContext())
+
+_default_context = DefaultContext._of_the_process()
+
+if not _native.ENABLED:
+    sys.modules[__name__] = _stdlib
