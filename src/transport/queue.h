@@ -1,0 +1,26 @@
+/* A queue: a lane, a bound on its length, and the count of finished tasks (JoinableQueue). See queue.c. */
+#ifndef MPF_TRANSPORT_QUEUE_H
+#define MPF_TRANSPORT_QUEUE_H
+
+#include "transport/bell.h"
+#include "transport/lane.h"
+
+struct mpf_queue_shm {
+    struct mpf_lane_shm lane;
+    struct mpf_lane_limit limit;
+    _Atomic uint64_t finished; /* tasks; never more than were put */
+    struct mpf_eventcount_shm joiners;
+    struct mpf_bell_shm bell;
+};
+
+int mpf_queue_init(struct mpf_arena *arena, struct mpf_queue_shm *queue, uint64_t max_messages);
+void mpf_queue_recover(struct mpf_arena *arena, mpf_off off, uint32_t dead);
+void mpf_queue_destroy(struct mpf_arena *arena, mpf_off off);
+
+/* One more task is finished. 0, -ERANGE: more than were put; nothing changed. */
+int mpf_queue_finish(struct mpf_queue_shm *queue);
+/* Until every task that was put is finished. 0, -ETIMEDOUT, -EINTR. */
+int mpf_queue_await_finished(struct mpf_park *park, struct mpf_queue_shm *queue);
+uint64_t mpf_queue_unfinished(const struct mpf_queue_shm *queue);
+
+#endif
