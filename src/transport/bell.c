@@ -23,6 +23,11 @@
 #include "memory/participant.h"
 #include "platform/fault.h"
 
+void mpf_bell_init(struct mpf_bell_shm *bells) {
+    for (unsigned i = 0; i < MPF_BELL_SLOTS; i++)
+        atomic_store_explicit(&bells->slots[i].fd, -1, memory_order_relaxed);
+}
+
 static int claim_slot(struct mpf_bell_shm *bells, uint32_t owner, unsigned *slot) {
     for (unsigned i = 0; i < MPF_BELL_SLOTS; i++) {
         uint32_t none = 0;

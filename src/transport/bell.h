@@ -32,6 +32,8 @@ struct mpf_bell {
     uint32_t owner; /* participant it was made for: a forked child has none of its own */
 };
 
+void mpf_bell_init(struct mpf_bell_shm *bells);
+
 /* Makes a bell and hangs it up; *count is the lane's `bells`. 0, -EMFILE and the like, -ENOSPC (no free slot). */
 int mpf_bell_open(struct mpf_arena *arena, struct mpf_bell_shm *bells, _Atomic uint32_t *count, struct mpf_bell *bell);
 void mpf_bell_close(struct mpf_arena *arena, struct mpf_bell_shm *bells, _Atomic uint32_t *count, struct mpf_bell *bell);

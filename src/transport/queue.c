@@ -17,6 +17,7 @@
 
 int mpf_queue_init(struct mpf_arena *arena, struct mpf_queue_shm *queue, uint64_t max_messages) {
     queue->limit.messages = max_messages;
+    mpf_bell_init(&queue->bell);
     return mpf_lane_init(arena, &queue->lane);
 }
 
@@ -25,6 +26,8 @@ void mpf_queue_recover(struct mpf_arena *arena, mpf_off off, uint32_t dead) {
     mpf_lane_recover(&queue->lane);
     mpf_eventcount_recover(&queue->joiners);
     mpf_bell_recover(&queue->bell, &queue->lane.bells, dead);
+    if (mpf_lane_count(&queue->lane) != 0)
+        mpf_bell_ring(arena, &queue->bell);
 }
 
 void mpf_queue_destroy(struct mpf_arena *arena, mpf_off off) {
