@@ -6,13 +6,14 @@
     python -m mpfast script.py          # the same, without a change to the program
 
 Every public name of the running version's :mod:`multiprocessing` is here under the same name.  Beyond it:
-:func:`install`, :func:`uninstall`, :func:`doctor`, :func:`set_strict`, :class:`OwnerDied`, :class:`OwnerDiedWarning`.
+:func:`install`, :func:`uninstall`, :func:`doctor`, :func:`set_strict`, :func:`get_strict`, :class:`OwnerDied`,
+:class:`OwnerDiedWarning`.
 """
 import multiprocessing as _stdlib
 import sys
 from importlib import import_module as _import_module
 
-from . import context
+from . import _errors, context
 from ._errors import OwnerDied, OwnerDiedWarning
 from ._version import VERSION as __version__
 
@@ -55,13 +56,17 @@ def doctor():
 
 
 def set_strict(strict):
-    """Choose what the next owner of a lock learns when the former one was killed while it held it.
+    """Choose what an acquire does that gets a lock whose owner was killed while it held it.
 
-    strict: True raises :class:`OwnerDied` from ``acquire`` (the lock is not taken then), False, the default, hands the
-    lock on and issues :class:`OwnerDiedWarning`.  Returns the former setting.  It is inherited by children.
+    strict: False, the default, takes the lock and issues :class:`OwnerDiedWarning`; True raises :class:`OwnerDied`
+    and leaves the lock free.  Returns the former setting.  Holds for this process and the children it starts from now on.
     """
-    from . import _errors
     return _errors.set_strict(strict)
+
+
+def get_strict():
+    """Returns the setting of :func:`set_strict`."""
+    return _errors.get_strict()
 
 
 def __getattr__(name):

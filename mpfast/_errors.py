@@ -1,25 +1,33 @@
-"""Exceptions and warnings that the standard library does not have, and the choice between them."""
-from multiprocessing.context import ProcessError
-
+"""What the standard library has no exception for.  The classes are the extension's; without it nothing raises them."""
 from . import _native
 
+OwnerDied = _native.native("OwnerDied")
+OwnerDiedWarning = _native.native("OwnerDiedWarning")
 
-class OwnerDied(ProcessError):
-    """The process that held a lock was killed while it held it (strict mode only, see :func:`mpfast.set_strict`)."""
+if OwnerDied is None:
 
+    class OwnerDied(RuntimeError):
+        """The process that held the lock was killed (strict mode); the lock is free."""
 
-class OwnerDiedWarning(RuntimeWarning):
-    """The process that held a lock was killed while it held it; the lock was handed on."""
+        __module__ = "mpfast"
 
+    class OwnerDiedWarning(RuntimeWarning):
+        """The process that held the lock was killed; the caller has the lock now."""
 
-_strict = False
+        __module__ = "mpfast"
 
+    _strict = False
 
-def set_strict(strict):
-    """See :func:`mpfast.set_strict`."""
-    global _strict
-    former, _strict = _strict, bool(strict)
-    tell_native = _native.native("set_strict")
-    if tell_native is not None:
-        tell_native(_strict)
-    return former
+    def set_strict(strict, /):
+        """Keep the setting, which nothing here acts upon.  Returns the former one."""
+        global _strict
+        former, _strict = _strict, bool(strict)
+        return former
+
+    def get_strict():
+        """The setting."""
+        return _strict
+
+else:
+    set_strict = _native.core.set_strict
+    get_strict = _native.core.get_strict

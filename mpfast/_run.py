@@ -120,11 +120,10 @@ def _compile(source, name):
 
 
 def _remember_source(code, source):
-    # Since 3.13 tracebacks show the lines of ``-c`` too.
-    import linecache
-    register = getattr(linecache, "_register_code", None)
-    if register is not None:
-        register(code, source, "<string>")
+    # Since 3.13 tracebacks show the lines of ``-c`` too: kept under the file's name there, by code object later.
+    if sys.version_info >= (3, 13):
+        import linecache
+        linecache._register_code("<string>" if sys.version_info < (3, 14) else code, source, "<string>")
 
 
 def _hide_own_frames(exc):
