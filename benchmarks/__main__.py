@@ -28,7 +28,8 @@ def parse_arguments(arguments):
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="NAMES", help="rows or groups, separated by commas")
-    parser.add_argument("--peers", default="all", metavar="NAMES", help="peers, separated by commas; all (default) or none")
+    parser.add_argument("--peers", metavar="NAMES",
+                        help="peers, separated by commas; all (default; those that are installed) or none (with --quick)")
     parser.add_argument("--repeat", type=int, metavar="N", help="samples of each implementation (default 7)")
     parser.add_argument("--target", type=float, metavar="SECONDS", help="length of a sample (default 0.2)")
     parser.add_argument("--quick", action="store_true", help="every row once, tiny sizes")
@@ -37,7 +38,10 @@ def parse_arguments(arguments):
     parser.add_argument("--list", action="store_true", help="print the keys and titles of the rows and leave")
     parser.add_argument("--output", default="benchmark-results", metavar="DIRECTORY",
                         help="where results.json, table.md and chart.svg go (default %(default)s)")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.peers is None:
+        options.peers = "none" if options.quick else "all"
+    return options
 
 
 def make_plan(options):

@@ -178,7 +178,7 @@ _barrier(4, bar=5, usual=106e-6)
 
 def _system_calls(key, title, source, names):
     statement(f"{key}.syscalls", f"system calls: {title}", source, names,
-              unit=SYSCALLS, at_most=0, n=2_000, quick_n=50)
+              unit=SYSCALLS, at_most=0, n=2_000, quick_n=10)
 
 
 _system_calls("lock.with", "`with lock:`", "with lock: pass", _lock)
@@ -190,8 +190,9 @@ _system_calls("event.create", "create and drop an Event", "mp.Event()", _context
 _system_calls("condition.create", "create and drop a Condition", "mp.Condition()", _context)
 
 
-def _thousand_of_each(mp):
-    return [[mp.Lock(), mp.Event(), mp.Value("i")] for _ in range(1_000)]
+def _many_of_each(impl):
+    mp = impl.fork
+    return [[mp.Lock(), mp.Event(), mp.Value("i")] for _ in range(impl.size(1_000, 50))]
 
 
 @row("sync.descriptors", "descriptors of 1,000 locks, events and values", unit="descriptors", at_most=0, n=1)
@@ -201,7 +202,7 @@ def descriptors_of_many(impl):
 
     def run(n):
         before = observe.descriptors()
-        many = _thousand_of_each(mp)
+        many = _many_of_each(impl)
         after = observe.descriptors()
         del many
         return after - before
@@ -211,12 +212,10 @@ def descriptors_of_many(impl):
 
 @row("sync.names", "names in /dev/shm of 1,000 locks, events and values", unit="names", at_most=0, n=1)
 def names_of_many(impl):
-    mp = impl.fork
-
     def run(n):
         # Other programs make and drop names all the time: what counts was not there before and stays for a while.
         before = observe.shared_names()
-        many = _thousand_of_each(mp)
+        many = _many_of_each(impl)
         new = observe.shared_names() - before
         for _ in range(5):
             time.sleep(0.02)

@@ -72,9 +72,9 @@ statement("pipe.poll", "`connection.poll()`", "one.poll()", _ends, bar=10, usual
 statement("pipe.wait", "`wait` of 8 connections", "wait(connections)", _eight_ends, bar=4, usual=17e-6)
 statement("pipe.create", "create a Pipe", "mp.Pipe()", _context, bar=1, usual=14e-6, instructions=True)
 statement("pipe.syscalls", "system calls: send+recv", "one.send(1); other.recv()", _ends,
-          unit=SYSCALLS, at_most=0, n=1_000, quick_n=50)
+          unit=SYSCALLS, at_most=0, n=1_000, quick_n=10)
 statement("pipe.poll.syscalls", "system calls: `poll()`", "one.poll()", _ends,
-          unit=SYSCALLS, at_most=0, n=1_000, quick_n=50)
+          unit=SYSCALLS, at_most=0, n=1_000, quick_n=10)
 
 
 @row("pipe.idle_cpu", "CPU used by a process blocked in `recv()`", unit="CPU s", at_most=0, n=1)

@@ -127,10 +127,10 @@ def _start_and_stop(method, bar, usual):
     def setup(impl):
         def work(n):
             for _ in range(n):
-                with impl.pool(method):
-                    pass
+                with impl.pool(method) as pool:
+                    pool.map(tasks.identity, range(WORKERS), chunksize=1)
         yield _clocked(work)
-    add(f"pool.start.{method}", f"pool of {WORKERS}, start and stop: {method}", setup, uses="pool", bar=bar, usual=usual,
+    add(f"pool.start.{method}", f"pool of {WORKERS}, start, use once and stop: {method}", setup, uses="pool", bar=bar, usual=usual,
         most=20)
 
 

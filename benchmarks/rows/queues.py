@@ -212,9 +212,9 @@ def _queue(impl):
 
 statement("queue.create", "create a Queue", "mp.Queue()", _context, bar=15, usual=83e-6, instructions=True)
 statement("queue.syscalls", "system calls: Queue put+get", "queue.put(1); queue.get()", _queue,
-          unit=SYSCALLS, at_most=0, n=1_000, quick_n=50)
+          unit=SYSCALLS, at_most=0, n=1_000, quick_n=10)
 statement("queue.qsize.syscalls", "system calls: `queue.qsize()`", "queue.qsize()", _queue,
-          unit=SYSCALLS, at_most=0, n=1_000, quick_n=50)
+          unit=SYSCALLS, at_most=0, n=1_000, quick_n=10)
 
 
 def _growth(impl, count):

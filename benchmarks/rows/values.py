@@ -47,7 +47,7 @@ def slice_assign(impl):
 
 def _system_calls(key, title, source, names):
     statement(f"{key}.syscalls", f"system calls: {title}", source, names,
-              unit=SYSCALLS, at_most=0, n=2_000, quick_n=50)
+              unit=SYSCALLS, at_most=0, n=2_000, quick_n=10)
 
 
 _system_calls("value", f"`{_INCREMENT}`", _INCREMENT, _value)
