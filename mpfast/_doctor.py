@@ -48,8 +48,9 @@ class Report:
         width = max((len(feature.name) for feature in self.features), default=0)
         for feature in self.features:
             verdict = "ok" if feature.native else "no "
-            why = f"  {feature.why}" if feature.why else ""
-            mend = f"; to mend it: {feature.mend}" if feature.mend else ""
+            said_above = feature.why == self.why
+            why = f"  {feature.why}" if feature.why and not said_above else ""
+            mend = f"; to mend it: {feature.mend}" if feature.mend and not said_above else ""
             lines.append(f"  {feature.name:{width}}  {verdict}{why}{mend}".rstrip())
         return "\n".join(lines)
 

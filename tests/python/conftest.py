@@ -1,0 +1,83 @@
+"""Running small programs in interpreters of their own, on the standard library and on mpfast."""
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import mpfast
+
+ROOT = pathlib.Path(mpfast.__file__).resolve().parent.parent
+
+# How a program comes to use mpfast.  Each writes the program's file and says how to start it.
+WAYS = ("import", "command")
+METHODS = ("fork", "spawn", "forkserver")
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Function (arguments, stdin="", **environment) that runs the interpreter in a directory of its own."""
+
+    def run(*arguments, stdin="", **environment):
+        return subprocess.run([sys.executable, *map(str, arguments)], input=stdin, capture_output=True, text=True,
+                              cwd=tmp_path, timeout=120, env=child_environment(**environment))
+
+    return run
+
+
+def child_environment(**changes):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MPFAST_")}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    environment.update(changes)
+    return environment
+
+
+@pytest.fixture
+def code(python):
+    """Function (source) that runs code and returns what it printed; any other end than 0 fails the test."""
+
+    def run(source, **environment):
+        done = python("-c", source, **environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+class Outcome:
+    """What a user sees of a program."""
+
+    def __init__(self, done):
+        self.status = done.returncode
+        self.stdout = done.stdout
+        self.stderr = done.stderr
+
+    def __eq__(self, other):
+        return (self.status, self.stdout, self.stderr) == (other.status, other.stdout, other.stderr)
+
+    def __repr__(self):
+        return f"status {self.status}\n--- stdout\n{self.stdout}--- stderr\n{self.stderr}"
+
+
+@pytest.fixture
+def same(python, tmp_path):
+    """Function (source, *arguments) that runs a program in each way and fails where they differ.
+
+    The program says ``import multiprocessing``; the way "import" turns that into ``import mpfast as multiprocessing``.
+    Returns the one outcome.
+    """
+
+    def run(source, *arguments, stdin=""):
+        program = tmp_path / "program.py"
+        program.write_text(source)
+        expected = Outcome(python("program.py", *arguments, stdin=stdin))
+        installed = Outcome(python("-m", "mpfast", "program.py", *arguments, stdin=stdin))
+        assert installed == expected
+        program.write_text(source.replace("import multiprocessing\n", "import mpfast as multiprocessing\n")
+                           .replace("from multiprocessing", "from mpfast"))
+        imported = Outcome(python("program.py", *arguments, stdin=stdin))
+        assert imported == expected
+        return expected
+
+    return run

@@ -1,0 +1,99 @@
+"""Every public name of the running version is here, with the same signature."""
+import importlib
+import inspect
+
+import pytest
+
+MODULES = [
+    "", "context", "process", "queues", "synchronize", "connection", "sharedctypes", "shared_memory", "managers", "pool",
+    "heap", "reduction", "resource_tracker", "resource_sharer", "spawn", "forkserver", "popen_fork",
+    "popen_spawn_posix", "popen_forkserver", "util", "dummy", "dummy.connection", "concurrent.futures",
+    "concurrent.futures.process", "concurrent.futures.thread",
+]
+
+
+def pair(name):
+    if name.startswith("concurrent"):
+        return importlib.import_module(name), importlib.import_module(f"mpfast.{name}")
+    suffix = f".{name}" if name else ""
+    return importlib.import_module(f"multiprocessing{suffix}"), importlib.import_module(f"mpfast{suffix}")
+
+
+def names_of(stdlib):
+    return {name for name in dir(stdlib) if not (name.startswith("__") and name.endswith("__"))}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_name_is_there(module):
+    stdlib, ours = pair(module)
+    assert {name for name in names_of(stdlib) if not hasattr(ours, name)} == set()
+    assert names_of(stdlib) <= set(dir(ours))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_star_import_gives_the_same_names(module):
+    stdlib, ours = pair(module)
+    if hasattr(stdlib, "__all__"):
+        assert list(ours.__all__) == list(stdlib.__all__)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_signatures(module):
+    stdlib, ours = pair(module)
+    for name in getattr(stdlib, "__all__", []):
+        assert_same_signature(f"{module}.{name}", getattr(stdlib, name), getattr(ours, name))
+
+
+def assert_same_signature(name, theirs, ours):
+    if inspect.isclass(theirs):
+        assert inspect.isclass(ours), name
+        for attribute, value in vars(theirs).items():
+            if callable(value) and (not attribute.startswith("_") or attribute == "__init__"):
+                assert_same_signature(f"{name}.{attribute}", value, getattr(ours, attribute))
+    elif callable(theirs):
+        assert parameters(ours) == parameters(theirs), name
+
+
+def parameters(function):
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        return None
+    return [(parameter.name, parameter.kind, parameter.default) for parameter in signature.parameters.values()]
+
+
+def test_exceptions_are_the_stdlibs():
+    import multiprocessing
+    import mpfast
+    for name in ("ProcessError", "BufferTooShort", "TimeoutError", "AuthenticationError"):
+        assert issubclass(getattr(mpfast, name), getattr(multiprocessing, name))
+    import queue
+    from mpfast.queues import Empty, Full
+    assert (Empty, Full) == (queue.Empty, queue.Full)
+
+
+def test_futures_has_a_short_name():
+    import mpfast.concurrent.futures
+    import mpfast.concurrent.futures.process
+    import mpfast.futures
+    import mpfast.futures.process
+    assert mpfast.futures.ProcessPoolExecutor is mpfast.concurrent.futures.ProcessPoolExecutor
+    assert mpfast.futures.process is mpfast.concurrent.futures.process
+    assert mpfast.futures.wait is mpfast.concurrent.futures.wait
+
+
+@pytest.mark.parametrize("module", ["process", "reduction", "util", "resource_tracker", "resource_sharer", "spawn",
+                                    "forkserver", "dummy", "dummy.connection"])
+def test_what_a_process_has_once_is_the_same_module(module):
+    stdlib, ours = pair(module)
+    assert ours is stdlib
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    import mpfast.pool
+    with pytest.raises(AttributeError, match="module 'mpfast.pool' has no attribute 'nothing'"):
+        mpfast.pool.nothing
+    with pytest.raises(AttributeError, match="module 'mpfast' has no attribute 'nothing'"):
+        mpfast.nothing
+    with pytest.raises(ImportError):
+        from mpfast.pool import nothing
