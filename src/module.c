@@ -17,6 +17,7 @@
 #include "objects/errors.h"
 #include "objects/state.h"
 #include "objects/types.h"
+#include "sync/register.h"
 
 #ifdef MPF_DEBUG
 #define MODULE_DEBUG_BUILD Py_True
@@ -27,11 +28,18 @@
 /* In this order: each may use what the ones before it added. */
 static int (*const module_registrations[])(PyObject *module) = {
     mpf_errors_register,
+    mpf_lock_register,
+    mpf_semaphore_register,
+    mpf_condition_register,
+    mpf_event_register,
+    mpf_barrier_register,
+    mpf_inspect_register,
 };
 
 static int
 mpf_module_exec(PyObject *module)
 {
+    mpf_sync_register_hooks();
     for (size_t i = 0; i < sizeof(module_registrations) / sizeof(module_registrations[0]); i++) {
         if (module_registrations[i](module) < 0) {
             return -1;

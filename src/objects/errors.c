@@ -83,22 +83,40 @@ static PyMethodDef errors_functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* New reference to an attribute of a module, NULL with an exception. */
+static PyObject *
+errors_import(const char *module, const char *name)
+{
+    PyObject *found = NULL, *imported = PyImport_ImportModule(module);
+    if (imported != NULL) {
+        found = PyObject_GetAttrString(imported, name);
+        Py_DECREF(imported);
+    }
+    return found;
+}
+
 int
 mpf_errors_register(PyObject *module)
 {
     struct mpf_state *state = mpf_state_of(module);
+    PyObject *base = errors_import("multiprocessing.context", "ProcessError");
+    if (base == NULL) {
+        return -1;
+    }
     state->owner_died = PyErr_NewExceptionWithDoc(
-        "mpfast.OwnerDied", "The process that held the lock was killed (strict mode); the lock is free.",
-        PyExc_RuntimeError, NULL);
+        "mpfast.OwnerDied", "The process that held a lock was killed while it held it (strict mode); the lock is free.",
+        base, NULL);
+    Py_DECREF(base);
     if (state->owner_died == NULL || PyModule_AddObjectRef(module, "OwnerDied", state->owner_died) < 0) {
         return -1;
     }
     state->owner_died_warning = PyErr_NewExceptionWithDoc(
-        "mpfast.OwnerDiedWarning", "The process that held the lock was killed; the caller has the lock now.",
+        "mpfast.OwnerDiedWarning", "The process that held a lock was killed while it held it; the lock was handed on.",
         PyExc_RuntimeWarning, NULL);
     if (state->owner_died_warning == NULL ||
         PyModule_AddObjectRef(module, "OwnerDiedWarning", state->owner_died_warning) < 0) {
         return -1;
     }
-    return PyModule_AddFunctions(module, errors_functions);
+    state->broken_barrier_error = errors_import("threading", "BrokenBarrierError");
+    return state->broken_barrier_error != NULL ? PyModule_AddFunctions(module, errors_functions) : -1;
 }

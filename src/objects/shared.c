@@ -19,6 +19,11 @@
 #include "objects/errors.h"
 #include "objects/handle.h"
 
+PyMemberDef mpf_shared_members[] = {
+    {"_offset", Py_T_ULONGLONG, offsetof(struct mpf_shared, ref.off), Py_READONLY, "Where it is in its arena, in bytes."},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static int
 shared_prepare(struct mpf_shared *self)
 {

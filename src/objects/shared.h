@@ -5,6 +5,13 @@
 #include "memory/block.h"
 #include "objects/state.h"
 
+#if PY_VERSION_HEX < 0x030C0000
+#include <structmember.h>
+#define Py_T_ULONGLONG T_ULONGLONG
+#define Py_T_OBJECT_EX T_OBJECT_EX
+#define Py_READONLY READONLY
+#endif
+
 struct mpf_shared {
     PyObject_HEAD
     struct mpf_state *state; /* lives as long as the type */
@@ -21,6 +28,9 @@ PyObject *mpf_shared_dump(struct mpf_shared *self);
 
 /* Sets the exception of a method called before __init__; returns NULL. */
 PyObject *mpf_shared_missing(PyObject *self);
+
+/* Members that all types show: `_offset`, where the block is in its arena. */
+extern PyMemberDef mpf_shared_members[];
 
 /* tp_traverse and tp_dealloc of types that own nothing more than the block. */
 int mpf_shared_traverse(PyObject *self, visitproc visit, void *arg);

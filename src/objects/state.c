@@ -36,9 +36,9 @@ mpf_state_of_type(PyTypeObject *type)
 }
 
 int
-mpf_state_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **keep)
+mpf_state_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTypeObject **keep)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, (PyObject *)base);
     if (type == NULL) {
         return -1;
     }

@@ -24,7 +24,8 @@ static inline struct mpf_state *mpf_state_of(PyObject *module) { return PyModule
 /* The state behind a type of this module or a subclass of one; NULL with an exception. */
 struct mpf_state *mpf_state_of_type(PyTypeObject *type);
 
-/* Creates a heap type from its spec and adds it to the module under its own name. *keep, where given, gets a new reference. */
-int mpf_state_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject **keep);
+/* Creates a heap type from its spec, with `base` (object where NULL), and adds it to the module under its own name.
+ * *keep, where given, gets a new reference. 0 or -1 with an exception. */
+int mpf_state_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTypeObject **keep);
 
 #endif

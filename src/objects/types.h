@@ -4,5 +4,12 @@
 
 #include <Python.h>
 
+int mpf_lock_register(PyObject *module);
+int mpf_semaphore_register(PyObject *module);
+int mpf_condition_register(PyObject *module);
+int mpf_event_register(PyObject *module);
+int mpf_barrier_register(PyObject *module);
+int mpf_inspect_register(PyObject *module);
+
 
 #endif

@@ -52,9 +52,9 @@ static int ask_interrupt(struct mpf_park *park, int64_t now) {
     if (!park->interrupt)
         return 0;
     mpf_park_finish(park);
-    if (park->interrupt_every > 0)
-        park->interrupt_at = now + park->interrupt_every;
-    return park->interrupt(park->context) ? -EINTR : 0;
+    int raised = park->interrupt(park->context); /* may change interrupt_every */
+    park->interrupt_at = park->interrupt_every > 0 ? now + park->interrupt_every : MPF_FOREVER;
+    return raised ? -EINTR : 0;
 }
 
 /* Reaps the dead; whether anything about the participants has changed since the last look. */
