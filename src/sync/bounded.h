@@ -18,8 +18,8 @@ int mpf_bounded_try(struct mpf_arena *arena, struct mpf_bounded_shm *semaphore);
 /* 0, -ETIMEDOUT, -EINTR, -ENOMEM. */
 int mpf_bounded_acquire(struct mpf_park *park, struct mpf_bounded_shm *semaphore);
 
-/* 0, -EOVERFLOW past the bound: nothing changed. Of permits that the caller does not hold another holder's are returned. */
-int mpf_bounded_release(struct mpf_arena *arena, struct mpf_bounded_shm *semaphore, uint32_t count);
+/* 0, -EOVERFLOW past the bound: nothing changed. A caller that holds no permit returns another holder's. */
+int mpf_bounded_release(struct mpf_arena *arena, struct mpf_bounded_shm *semaphore);
 
 uint32_t mpf_bounded_value(const struct mpf_bounded_shm *semaphore);
 uint32_t mpf_bounded_bound(const struct mpf_bounded_shm *semaphore);

@@ -48,13 +48,17 @@ void mpf_park_finish(struct mpf_park *park) {
     }
 }
 
+static int64_t next_interrupt(const struct mpf_park *park, int64_t now) {
+    return park->interrupt_every > 0 ? now + park->interrupt_every : MPF_FOREVER;
+}
+
 static int ask_interrupt(struct mpf_park *park, int64_t now) {
     if (!park->interrupt)
         return 0;
     mpf_park_finish(park);
-    int raised = park->interrupt(park->context); /* may change interrupt_every */
-    park->interrupt_at = park->interrupt_every > 0 ? now + park->interrupt_every : MPF_FOREVER;
-    return raised ? -EINTR : 0;
+    int said = park->interrupt(park->context);
+    park->interrupt_at = next_interrupt(park, now); /* interrupt may have changed how often it wants to be called */
+    return said ? -EINTR : 0;
 }
 
 /* Reaps the dead; whether anything about the participants has changed since the last look. */
@@ -121,7 +125,7 @@ int mpf_park(struct mpf_park *park, const _Atomic uint32_t *word, uint32_t expec
         return -ETIMEDOUT;
     if (!park->short_until) {
         park->short_until = now + MPF_PARK_SHORT_NS;
-        park->interrupt_at = park->interrupt_every > 0 ? now + park->interrupt_every : MPF_FOREVER;
+        park->interrupt_at = next_interrupt(park, now);
     }
     int64_t until = earlier(park->deadline, park->interrupt_at);
     bool is_short = now < park->short_until;
