@@ -112,7 +112,7 @@ static inline PyObject *
 semaphore_do_release(PyObject *op, bool bounded)
 {
     void *shm = semaphore_cast(op)->base.shm;
-    int done = bounded ? mpf_bounded_release(semaphore_arena(op), shm, 1) : mpf_semaphore_release(shm, 1);
+    int done = bounded ? mpf_bounded_release(semaphore_arena(op), shm) : mpf_semaphore_release(shm, 1);
     if (done == -EOVERFLOW) {
         PyErr_SetString(PyExc_ValueError, "semaphore or lock released too many times");
         return NULL;
