@@ -34,6 +34,7 @@
 #include <string.h>
 
 #include "platform/fault.h"
+#include "sync/spin.h"
 
 enum record_kind { RECORD_INLINE = 1, RECORD_SPILL, RECORD_JUMP };
 
@@ -481,12 +482,12 @@ static bool message_or_end(const struct mpf_lane_shm *lane) {
     return mpf_lane_count(lane) != 0 || closed_for(lane, MPF_LANE_NO_WRITERS);
 }
 
-int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane, int32_t *site) {
+int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane) {
     struct mpf_spin spin;
     bool ready = message_or_end(lane);
     if (ready)
         return 0;
-    for (mpf_spin_begin(&spin, park->arena, site); !ready && mpf_spin_next(&spin);)
+    for (mpf_spin_begin(&spin, park, &lane->published); !ready && mpf_spin_next(&spin);)
         ready = message_or_end(lane);
     mpf_spin_end(&spin, ready);
     while (!ready) {
@@ -505,10 +506,10 @@ int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane, int
     return 0;
 }
 
-int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit, int32_t *site) {
+int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) {
     struct mpf_spin spin;
     bool ready = false;
-    for (mpf_spin_begin(&spin, park->arena, site); !ready && mpf_spin_next(&spin);)
+    for (mpf_spin_begin(&spin, park, &lane->consumed); !ready && mpf_spin_next(&spin);)
         ready = !mpf_lane_full(lane, limit) || closed_for(lane, MPF_LANE_NO_READERS);
     mpf_spin_end(&spin, ready);
     while (!ready) {

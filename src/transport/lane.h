@@ -106,10 +106,10 @@ uint64_t mpf_lane_count(const struct mpf_lane_shm *lane);
 uint64_t mpf_lane_total(const struct mpf_lane_shm *lane);
 bool mpf_lane_full(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit);
 
-/* Until there is something to get or no writer is left. 0, -ETIMEDOUT, -EINTR. site: see mpf_spin_begin. */
-int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane, int32_t *site);
+/* Until there is something to get or no writer is left. 0, -ETIMEDOUT, -EINTR. */
+int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane);
 /* Until there is room below the limit or no reader is left. */
-int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit, int32_t *site);
+int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit);
 
 /* Marks the lane with MPF_LANE_NO_* and wakes everybody concerned. *ring as in put. */
 void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what, bool *ring);

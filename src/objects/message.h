@@ -1,0 +1,24 @@
+/* Messages between the codec and a lane: sending an object, receiving one, with the long ones kept where they lie. */
+#ifndef MPF_OBJECTS_MESSAGE_H
+#define MPF_OBJECTS_MESSAGE_H
+
+#include "codec/codec.h"
+#include "objects/state.h"
+#include "objects/wait.h"
+#include "transport/lane.h"
+
+int mpf_message_register(PyObject *module);
+
+/* Puts the encoded message in the lane, waiting for room until the wait's deadline. 0, or -errno: -EAGAIN / -ETIMEDOUT
+ * (no room in time), -EPIPE, -ENOMEM, -EINTR (an exception is set). */
+int mpf_message_send(struct mpf_wait *wait, struct mpf_lane_shm *lane, const struct mpf_message *message,
+                     const struct mpf_lane_limit *limit, bool *ring);
+
+/* Waits for a message until the wait's deadline. buffer: MPF_LANE_INLINE_MAX bytes. 0, -EAGAIN / -ETIMEDOUT (none came),
+ * -EPIPE (none will), -EINTR (an exception is set). */
+int mpf_message_receive(struct mpf_wait *wait, struct mpf_lane_shm *lane, void *buffer, struct mpf_lane_received *received);
+
+/* The object in a received message (uses `received` up), or NULL with an exception. */
+PyObject *mpf_message_decode(struct mpf_state *state, struct mpf_lane_received *received);
+
+#endif

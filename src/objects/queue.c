@@ -1,0 +1,801 @@
+/*
+ * Purpose: the type behind Queue, JoinableQueue and SimpleQueue; mpfast/queues.py gives it their names and habits.
+ *
+ * Layout: a block with the lane (transport/queue.h), and an end of it, which stands for this process's ability to put
+ * ("_writer" in the stdlib's queues). Both are references of this process.
+ *
+ * States of the Python object: made (no block) -> open -> closed; closing concerns this object alone.
+ *
+ * Invariants: an object is encoded before the queue is touched: what cannot be pickled changes nothing. A message
+ * that get_many() took and could not decode is kept in `stash`, with those after it, and is what get() finds next.
+ *
+ * Callers: any thread attached to the interpreter. In free-threaded builds `stash` and `bell` are guarded by the object's
+ * critical section.
+ *
+ * Death of the caller: see transport/lane.c and transport/end.c.
+ */
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "objects/errors.h"
+#include "objects/handle.h"
+#include "objects/message.h"
+#include "objects/shared.h"
+#include "objects/types.h"
+#include "transport/end.h"
+#include "transport/queue.h"
+
+#define QUEUE_BATCH 256
+#define QUEUE_BATCH_MESSAGE 4096 /* longer messages are sent one at a time */
+
+struct queue_object {
+    struct mpf_shared base;
+    struct mpf_ref writer; /* off == 0: closed */
+    struct mpf_bell bell;  /* owner == 0: none */
+    PyObject *stash;       /* list of bytes, or NULL */
+    bool closed;
+};
+
+static struct queue_object *
+queue_of(PyObject *self)
+{
+    return (struct queue_object *)self;
+}
+
+static struct mpf_queue_shm *
+queue_shm(PyObject *self)
+{
+    return ((struct mpf_shared *)self)->shm;
+}
+
+/* ---- life ---- */
+
+static int
+queue_open(struct queue_object *queue, uint64_t max_messages)
+{
+    struct mpf_shared *base = &queue->base;
+    if (mpf_shared_create(base, sizeof(struct mpf_queue_shm), MPF_BLOCK_QUEUE) < 0) {
+        return -1;
+    }
+    int rc = mpf_queue_init(base->ref.arena, base->shm, max_messages);
+    if (rc == 0) {
+        rc = mpf_end_open(&base->ref, offsetof(struct mpf_queue_shm, lane), MPF_END_NONE,
+                          offsetof(struct mpf_queue_shm, bell), &queue->writer);
+    }
+    if (rc < 0) {
+        mpf_errors_raise(rc);
+        return -1;
+    }
+    return 0;
+}
+
+static int
+queue_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"maxsize", "ctx", NULL};
+    PyObject *maxsize = NULL, *ctx = NULL; /* borrowed */
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$O:Queue", names, &maxsize, &ctx)) {
+        return -1;
+    }
+    if (ctx == NULL) {
+        PyErr_Format(PyExc_TypeError, "%s.__init__() missing 1 required keyword-only argument: 'ctx'",
+                     Py_TYPE(self)->tp_name);
+        return -1;
+    }
+    long long limit = maxsize != NULL ? PyLong_AsLongLong(maxsize) : 0;
+    if (limit == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (limit > MPF_SEMAPHORE_VALUE_MAX) {
+        PyErr_SetNone(PyExc_OverflowError);
+        return -1;
+    }
+    return queue_open(queue_of(self), limit > 0 ? (uint64_t)limit : 0);
+}
+
+static void
+queue_drop_bell(struct queue_object *queue)
+{
+    struct mpf_queue_shm *shm = queue->base.shm;
+    if (queue->bell.owner != 0) {
+        mpf_bell_close(queue->base.ref.arena, &shm->bell, &shm->lane.bells, &queue->bell);
+    }
+}
+
+static void
+queue_dealloc(PyObject *self)
+{
+    struct queue_object *queue = queue_of(self);
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    queue_drop_bell(queue);
+    mpf_block_unref(&queue->writer);
+    mpf_block_unref(&queue->base.ref);
+    Py_CLEAR(queue->stash);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyObject *
+queue_getstate(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    MPF_SHARED_CHECK(self);
+    struct queue_object *queue = queue_of(self);
+    PyObject *handle = mpf_shared_dump(&queue->base);
+    if (handle == NULL) {
+        return NULL;
+    }
+    PyObject *writer = queue->writer.off != 0 ? mpf_handle_dump(queue->base.state, &queue->writer) : Py_NewRef(Py_None);
+    if (writer == NULL) {
+        Py_DECREF(handle);
+        return NULL;
+    }
+    return Py_BuildValue("(NN)", handle, writer);
+}
+
+static PyObject *
+queue_setstate(PyObject *self, PyObject *state)
+{
+    PyObject *handle, *writer; /* borrowed */
+    struct queue_object *queue = queue_of(self);
+    if (!PyArg_ParseTuple(state, "OO:__setstate__", &handle, &writer)) {
+        return NULL;
+    }
+    if (mpf_shared_load(&queue->base, handle, MPF_BLOCK_QUEUE) < 0) {
+        return NULL;
+    }
+    if (writer != Py_None && mpf_handle_load(queue->base.state, writer, MPF_BLOCK_PIPE, &queue->writer) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- errors ---- */
+
+static PyObject *
+queue_raise_closed(PyObject *self)
+{
+    PyErr_Format(PyExc_ValueError, "Queue %R is closed", self);
+    return NULL;
+}
+
+#define QUEUE_CHECK(self) \
+    do { \
+        MPF_SHARED_CHECK(self); \
+        if (queue_of(self)->closed) { \
+            return queue_raise_closed(self); \
+        } \
+    } while (0)
+
+/* The exception of a put that failed with rc. */
+static PyObject *
+queue_raise_put(struct mpf_state *state, int rc)
+{
+    if (rc == -EAGAIN || rc == -ETIMEDOUT) {
+        PyErr_SetNone(state->queue_full);
+        return NULL;
+    }
+    return mpf_errors_raise(rc);
+}
+
+static PyObject *
+queue_raise_get(struct mpf_state *state, int rc)
+{
+    if (rc == -EAGAIN || rc == -ETIMEDOUT) {
+        PyErr_SetNone(state->queue_empty);
+        return NULL;
+    }
+    if (rc == -EPIPE) {
+        PyErr_SetNone(PyExc_EOFError);
+        return NULL;
+    }
+    return mpf_errors_raise(rc);
+}
+
+/* ---- put ---- */
+
+static void
+queue_ring(struct mpf_arena *arena, struct mpf_queue_shm *shm, bool ring)
+{
+    if (ring) {
+        mpf_bell_ring(arena, &shm->bell);
+    }
+}
+
+/* An object that cannot be encoded: raised, or given to a subclass's _on_queue_feeder_error. */
+static PyObject *
+queue_encode_failed(PyObject *self, PyObject *object)
+{
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(error, traceback);
+    }
+    PyObject *result = PyObject_CallMethod(self, "_encode_failed", "OO", error, object);
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return result;
+}
+
+static PyObject *
+queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
+{
+    struct queue_object *queue = queue_of(self);
+    struct mpf_state *state = queue->base.state;
+    struct mpf_queue_shm *shm = queue->base.shm;
+    struct mpf_message message;
+    struct mpf_wait wait;
+    bool ring = false;
+    if (queue->writer.off == 0) {
+        PyErr_SetString(PyExc_OSError, "handle is closed");
+        return NULL;
+    }
+    if (mpf_codec_encode(state->codec, object, &message) < 0) {
+        return queue_encode_failed(self, object);
+    }
+    mpf_wait_init(&wait, queue->base.ref.arena, deadline);
+    int rc = mpf_message_send(&wait, &shm->lane, &message, &shm->limit, &ring);
+    mpf_codec_release(state->codec, &message);
+    if (rc < 0) {
+        return queue_raise_put(state, rc);
+    }
+    queue_ring(queue->base.ref.arena, shm, ring);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    QUEUE_CHECK(self);
+    if (nargs == 1 && kwnames == NULL) {
+        return queue_put_object(self, args[0], MPF_FOREVER);
+    }
+    PyObject *object;
+    int64_t deadline;
+    if (mpf_wait_parse_put(args, nargs, kwnames, &object, &deadline) < 0) {
+        return NULL;
+    }
+    return queue_put_object(self, object, deadline);
+}
+
+static PyObject *
+queue_put_nowait(PyObject *self, PyObject *object)
+{
+    QUEUE_CHECK(self);
+    return queue_put_object(self, object, 0);
+}
+
+struct queue_batch {
+    struct mpf_lane_message messages[QUEUE_BATCH];
+    unsigned count;
+    size_t used;
+    char bytes[MPF_LANE_BATCH_BYTES];
+};
+
+/* Sends all of the batch, or as much as there is room for until the deadline. 0 or -errno; *sent counts on. */
+static int
+queue_flush(struct queue_object *queue, struct mpf_wait *wait, struct queue_batch *batch, Py_ssize_t *sent)
+{
+    struct mpf_queue_shm *shm = queue->base.shm;
+    unsigned done = 0;
+    int rc = 0;
+    while (done < batch->count) {
+        bool ring;
+        rc = mpf_lane_put_many(wait->park.arena, &shm->lane, batch->messages + done, batch->count - done, &shm->limit,
+                               &ring);
+        if (rc > 0) {
+            done += (unsigned)rc;
+            *sent += rc;
+            queue_ring(wait->park.arena, shm, ring);
+            continue;
+        }
+        if (rc != -EAGAIN || wait->park.deadline == 0 || (rc = mpf_lane_await_room(&wait->park, &shm->lane, &shm->limit)) < 0) {
+            break;
+        }
+    }
+    batch->count = 0;
+    batch->used = 0;
+    return rc < 0 ? rc : 0;
+}
+
+/* Adds one object, sending what is in the way. 0, -errno, or 1 with an exception set. */
+static int
+queue_batch_add(struct queue_object *queue, struct mpf_wait *wait, struct queue_batch *batch, PyObject *object, Py_ssize_t *sent)
+{
+    struct mpf_state *state = queue->base.state;
+    struct mpf_queue_shm *shm = queue->base.shm;
+    struct mpf_message message;
+    int rc = 0;
+    if (mpf_codec_encode(state->codec, object, &message) < 0) {
+        PyObject *result = queue_encode_failed((PyObject *)queue, object);
+        Py_XDECREF(result);
+        return result == NULL ? 1 : 0;
+    }
+    bool large = message.bytes > QUEUE_BATCH_MESSAGE;
+    if (large || batch->count == QUEUE_BATCH || batch->used + message.bytes > sizeof batch->bytes) {
+        rc = queue_flush(queue, wait, batch, sent);
+    }
+    if (rc == 0 && large) {
+        bool ring = false;
+        rc = mpf_message_send(wait, &shm->lane, &message, &shm->limit, &ring);
+        *sent += rc == 0;
+        queue_ring(wait->park.arena, shm, ring);
+    } else if (rc == 0) {
+        char *place = batch->bytes + batch->used;
+        mpf_codec_write(&message, place);
+        batch->messages[batch->count++] = (struct mpf_lane_message){.data = place, .bytes = message.bytes};
+        batch->used += message.bytes;
+    }
+    mpf_codec_release(state->codec, &message);
+    return rc;
+}
+
+static PyObject *
+queue_put_batches(struct queue_object *queue, PyObject *iterator, struct mpf_wait *wait, struct queue_batch *batch)
+{
+    struct mpf_state *state = queue->base.state;
+    Py_ssize_t sent = 0;
+    PyObject *object;
+    int rc = 0;
+    while (rc == 0 && (object = PyIter_Next(iterator)) != NULL) {
+        rc = queue_batch_add(queue, wait, batch, object, &sent);
+        Py_DECREF(object);
+    }
+    if (rc == 0 || rc == 1) { /* what was encoded before an error is sent all the same */
+        PyObject *type, *error, *traceback;
+        PyErr_Fetch(&type, &error, &traceback);
+        int flushed = queue_flush(queue, wait, batch, &sent);
+        if (type != NULL) {
+            PyErr_Restore(type, error, traceback);
+            return NULL;
+        }
+        rc = flushed;
+    }
+    if (rc == -EAGAIN || rc == -ETIMEDOUT) {
+        PyObject *count = PyLong_FromSsize_t(sent);
+        if (count != NULL) {
+            PyErr_SetObject(state->queue_full, count);
+            Py_DECREF(count);
+        }
+        return NULL;
+    }
+    return rc < 0 ? queue_raise_put(state, rc) : PyLong_FromSsize_t(sent);
+}
+
+static PyObject *
+queue_put_many(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"iterable", "timeout", NULL};
+    PyObject *iterable, *timeout = NULL; /* borrowed */
+    int64_t deadline;
+    QUEUE_CHECK(self);
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:put_many", names, &iterable, &timeout) ||
+        mpf_wait_deadline(timeout, &deadline) < 0) {
+        return NULL;
+    }
+    struct queue_object *queue = queue_of(self);
+    if (queue->writer.off == 0) {
+        PyErr_SetString(PyExc_OSError, "handle is closed");
+        return NULL;
+    }
+    PyObject *iterator = PyObject_GetIter(iterable);
+    if (iterator == NULL) {
+        return NULL;
+    }
+    struct queue_batch *batch = PyMem_RawMalloc(sizeof *batch);
+    if (batch == NULL) {
+        Py_DECREF(iterator);
+        return PyErr_NoMemory();
+    }
+    batch->count = 0;
+    batch->used = 0;
+    struct mpf_wait wait;
+    mpf_wait_init(&wait, queue->base.ref.arena, deadline);
+    PyObject *result = queue_put_batches(queue, iterator, &wait, batch);
+    PyMem_RawFree(batch);
+    Py_DECREF(iterator);
+    return result;
+}
+
+/* ---- get ---- */
+
+/* After something was taken: a bell of ours falls silent when the queue is empty. */
+static void
+queue_settle_bell(struct queue_object *queue)
+{
+    struct mpf_queue_shm *shm = queue->base.shm;
+    if (queue->bell.owner == 0 || queue->bell.owner != queue->base.ref.arena->self || mpf_lane_count(&shm->lane) != 0) {
+        return;
+    }
+    mpf_bell_silence(&shm->bell, &queue->bell);
+    if (mpf_lane_count(&shm->lane) != 0) {
+        mpf_bell_ring(queue->base.ref.arena, &shm->bell);
+    }
+}
+
+static PyObject *
+queue_unstash(struct queue_object *queue)
+{
+    PyObject *first = Py_NewRef(PyList_GET_ITEM(queue->stash, 0));
+    if (PyList_SetSlice(queue->stash, 0, 1, NULL) < 0) {
+        Py_DECREF(first);
+        return NULL;
+    }
+    if (PyList_GET_SIZE(queue->stash) == 0) {
+        Py_CLEAR(queue->stash);
+    }
+    PyObject *object = mpf_codec_decode(queue->base.state->codec, PyBytes_AS_STRING(first),
+                                        (size_t)PyBytes_GET_SIZE(first), NULL);
+    Py_DECREF(first);
+    return object;
+}
+
+static PyObject *
+queue_get_object(PyObject *self, int64_t deadline)
+{
+    struct queue_object *queue = queue_of(self);
+    struct mpf_state *state = queue->base.state;
+    struct mpf_queue_shm *shm = queue->base.shm;
+    _Alignas(MPF_CODEC_ALIGN) char buffer[MPF_LANE_INLINE_MAX];
+    struct mpf_lane_received received;
+    struct mpf_wait wait;
+    if (queue->stash != NULL) {
+        return queue_unstash(queue);
+    }
+    mpf_wait_init(&wait, queue->base.ref.arena, deadline);
+    int rc = mpf_message_receive(&wait, &shm->lane, buffer, &received);
+    queue_settle_bell(queue);
+    if (rc < 0) {
+        return queue_raise_get(state, rc);
+    }
+    return mpf_message_decode(state, &received);
+}
+
+static PyObject *
+queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    int64_t deadline = MPF_FOREVER;
+    QUEUE_CHECK(self);
+    if ((nargs != 0 || kwnames != NULL) && mpf_wait_parse_acquire(args, nargs, kwnames, &deadline) < 0) {
+        return NULL;
+    }
+    return queue_get_object(self, deadline);
+}
+
+static PyObject *
+queue_get_nowait(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    QUEUE_CHECK(self);
+    return queue_get_object(self, 0);
+}
+
+/* Keeps the messages from the failed one on; the error is kept for the next call unless it is the first one. */
+static int
+queue_stash_rest(struct queue_object *queue, struct mpf_lane_received *received, unsigned from, unsigned count)
+{
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyObject *rest = PyList_New(0);
+    for (unsigned i = from; rest != NULL && i < count; i++) {
+        PyObject *bytes = PyBytes_FromStringAndSize(received[i].data, (Py_ssize_t)received[i].bytes);
+        if (bytes == NULL || PyList_Append(rest, bytes) < 0) {
+            Py_CLEAR(rest);
+        }
+        Py_XDECREF(bytes);
+    }
+    if (rest == NULL) {
+        Py_XDECREF(type);
+        Py_XDECREF(error);
+        Py_XDECREF(traceback);
+        return -1;
+    }
+    if (PyList_GET_SIZE(rest) > 0) {
+        queue->stash = rest;
+    } else {
+        Py_DECREF(rest);
+    }
+    PyErr_Restore(type, error, traceback);
+    return 0;
+}
+
+/* Decodes a batch into the list. -1 with an exception set when the list stayed empty, else 0; *stop after a failure. */
+static int
+queue_decode_batch(struct queue_object *queue, struct mpf_lane_received *received, unsigned count, PyObject *list, bool *stop)
+{
+    for (unsigned i = 0; i < count; i++) {
+        PyObject *object = mpf_message_decode(queue->base.state, &received[i]);
+        if (object != NULL && PyList_Append(list, object) == 0) {
+            Py_DECREF(object);
+            continue;
+        }
+        Py_XDECREF(object);
+        *stop = true;
+        bool first = PyList_GET_SIZE(list) == 0;
+        if (queue_stash_rest(queue, received, first ? i + 1 : i, count) < 0) {
+            return -1;
+        }
+        if (first) {
+            return -1;
+        }
+        PyErr_Clear();
+        return 0;
+    }
+    return 0;
+}
+
+static PyObject *
+queue_get_batches(struct queue_object *queue, struct mpf_wait *wait, Py_ssize_t wanted, char *buffer)
+{
+    struct mpf_queue_shm *shm = queue->base.shm;
+    struct mpf_lane_received received[QUEUE_BATCH];
+    PyObject *list = PyList_New(0);
+    bool stop = false;
+    int rc = 0;
+    while (list != NULL && !stop && PyList_GET_SIZE(list) < wanted) {
+        Py_ssize_t left = wanted - PyList_GET_SIZE(list);
+        rc = mpf_lane_get_many(wait->park.arena, &shm->lane, buffer, MPF_LANE_BATCH_BYTES, received,
+                               left < QUEUE_BATCH ? (unsigned)left : QUEUE_BATCH);
+        if (rc > 0) {
+            if (queue_decode_batch(queue, received, (unsigned)rc, list, &stop) < 0) {
+                Py_CLEAR(list);
+            }
+            continue;
+        }
+        if (PyList_GET_SIZE(list) > 0 || rc != -EAGAIN || wait->park.deadline == 0) {
+            break;
+        }
+        rc = mpf_lane_await_message(&wait->park, &shm->lane);
+        if (rc < 0) {
+            break;
+        }
+    }
+    queue_settle_bell(queue);
+    if (list != NULL && PyList_GET_SIZE(list) == 0 && wanted > 0) {
+        Py_DECREF(list);
+        return queue_raise_get(queue->base.state, rc);
+    }
+    return list;
+}
+
+static PyObject *
+queue_get_many(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"max_messages", "timeout", NULL};
+    PyObject *maximum = Py_None, *timeout = NULL; /* borrowed */
+    int64_t deadline;
+    QUEUE_CHECK(self);
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:get_many", names, &maximum, &timeout) ||
+        mpf_wait_deadline(timeout, &deadline) < 0) {
+        return NULL;
+    }
+    Py_ssize_t wanted = maximum == Py_None ? PY_SSIZE_T_MAX : PyNumber_AsSsize_t(maximum, PyExc_OverflowError);
+    if (wanted == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (wanted < 1) {
+        PyErr_SetString(PyExc_ValueError, "max_messages must be at least 1");
+        return NULL;
+    }
+    struct queue_object *queue = queue_of(self);
+    if (queue->stash != NULL) {
+        PyObject *object = queue_unstash(queue);
+        return object != NULL ? Py_BuildValue("[N]", object) : NULL;
+    }
+    char *buffer = PyMem_RawMalloc(MPF_LANE_BATCH_BYTES);
+    if (buffer == NULL) {
+        return PyErr_NoMemory();
+    }
+    struct mpf_wait wait;
+    mpf_wait_init(&wait, queue->base.ref.arena, deadline);
+    PyObject *result = queue_get_batches(queue, &wait, wanted, buffer);
+    PyMem_RawFree(buffer);
+    return result;
+}
+
+/* ---- looking ---- */
+
+static Py_ssize_t
+queue_length(PyObject *self)
+{
+    struct queue_object *queue = queue_of(self);
+    return (Py_ssize_t)mpf_lane_count(&queue_shm(self)->lane) + (queue->stash != NULL ? PyList_GET_SIZE(queue->stash) : 0);
+}
+
+static PyObject *
+queue_qsize(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    MPF_SHARED_CHECK(self);
+    return PyLong_FromSsize_t(queue_length(self));
+}
+
+static PyObject *
+queue_empty(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    MPF_SHARED_CHECK(self);
+    queue_settle_bell(queue_of(self));
+    return PyBool_FromLong(queue_length(self) == 0);
+}
+
+static PyObject *
+queue_full(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    MPF_SHARED_CHECK(self);
+    return PyBool_FromLong(mpf_lane_full(&queue_shm(self)->lane, &queue_shm(self)->limit));
+}
+
+/* _poll(timeout=0.0): whether get() would find something (or the end of file) within `timeout` seconds. */
+static PyObject *
+queue_poll(PyObject *self, PyObject *args)
+{
+    PyObject *timeout = NULL; /* borrowed */
+    int64_t deadline = 0;
+    MPF_SHARED_CHECK(self);
+    if (!PyArg_ParseTuple(args, "|O:_poll", &timeout) || (timeout != NULL && mpf_wait_deadline(timeout, &deadline) < 0)) {
+        return NULL;
+    }
+    struct mpf_queue_shm *shm = queue_shm(self);
+    if (queue_length(self) != 0) {
+        Py_RETURN_TRUE;
+    }
+    struct mpf_wait wait;
+    mpf_wait_init(&wait, queue_of(self)->base.ref.arena, deadline);
+    int rc = deadline == 0 ? (atomic_load(&shm->lane.closed) != 0 ? 0 : -ETIMEDOUT)
+                           : mpf_lane_await_message(&wait.park, &shm->lane);
+    if (rc == 0) {
+        Py_RETURN_TRUE;
+    }
+    if (rc == -ETIMEDOUT) {
+        Py_RETURN_FALSE;
+    }
+    return mpf_errors_raise(rc);
+}
+
+static PyObject *
+queue_bell_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    MPF_SHARED_CHECK(self);
+    struct queue_object *queue = queue_of(self);
+    struct mpf_arena *arena = queue->base.ref.arena;
+    struct mpf_queue_shm *shm = queue->base.shm;
+    if (queue->bell.owner != arena->self) {
+        queue_drop_bell(queue);
+        int rc = mpf_bell_open(arena, &shm->bell, &shm->lane.bells, &queue->bell);
+        if (rc < 0) {
+            return mpf_errors_raise(rc);
+        }
+        if (mpf_lane_count(&shm->lane) != 0) {
+            mpf_bell_ring(arena, &shm->bell);
+        }
+    }
+    return PyLong_FromLong(queue->bell.read_fd);
+}
+
+static PyObject *
+queue_maxsize(PyObject *self, void *Py_UNUSED(closure))
+{
+    MPF_SHARED_CHECK(self);
+    uint64_t limit = queue_shm(self)->limit.messages;
+    return PyLong_FromUnsignedLongLong(limit != 0 ? limit : MPF_SEMAPHORE_VALUE_MAX);
+}
+
+static PyObject *
+queue_is_closed(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(queue_of(self)->closed);
+}
+
+/* ---- closing, tasks ---- */
+
+static PyObject *
+queue_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    MPF_SHARED_CHECK(self);
+    queue_of(self)->closed = true;
+    queue_drop_bell(queue_of(self));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+queue_close_writer(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    MPF_SHARED_CHECK(self);
+    mpf_block_unref(&queue_of(self)->writer);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+queue_task_done(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    MPF_SHARED_CHECK(self);
+    if (mpf_queue_finish(queue_shm(self)) < 0) {
+        PyErr_SetString(PyExc_ValueError, "task_done() called too many times");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+queue_join(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    MPF_SHARED_CHECK(self);
+    struct mpf_wait wait;
+    mpf_wait_init(&wait, queue_of(self)->base.ref.arena, MPF_FOREVER);
+    int rc = mpf_queue_await_finished(&wait.park, queue_shm(self));
+    if (rc < 0) {
+        return mpf_errors_raise(rc);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef queue_methods[] = {
+    {"put", (PyCFunction)(void (*)(void))queue_put, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"get", (PyCFunction)(void (*)(void))queue_get, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"put_nowait", queue_put_nowait, METH_O, NULL},
+    {"get_nowait", queue_get_nowait, METH_NOARGS, NULL},
+    {"put_many", (PyCFunction)(void (*)(void))queue_put_many, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("put_many(iterable, timeout=None) -> int\n\nPuts every item of iterable, in order, many at a time. Returns "
+               "how many.\nRaises queue.Full, whose argument is the number of items put, when there is no room for "
+               "the rest within\ntimeout seconds. An item that cannot be pickled raises after those before it were put.\n"
+               "Not in the stdlib.")},
+    {"get_many", (PyCFunction)(void (*)(void))queue_get_many, METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("get_many(max_messages=None, timeout=None) -> list\n\nWaits up to timeout seconds for one item (queue.Empty "
+               "if none comes), and returns it with those behind it,\nup to max_messages. Not in the stdlib.")},
+    {"qsize", queue_qsize, METH_NOARGS, NULL},
+    {"empty", queue_empty, METH_NOARGS, NULL},
+    {"full", queue_full, METH_NOARGS, NULL},
+    {"close", queue_close, METH_NOARGS, NULL},
+    {"task_done", queue_task_done, METH_NOARGS, NULL},
+    {"join", queue_join, METH_NOARGS, NULL},
+    {"_poll", queue_poll, METH_VARARGS, NULL},
+    {"_bell_fileno", queue_bell_fileno, METH_NOARGS, NULL},
+    {"_close_writer", queue_close_writer, METH_NOARGS, NULL},
+    {"__getstate__", queue_getstate, METH_NOARGS, NULL},
+    {"__setstate__", queue_setstate, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef queue_getset[] = {
+    {"_maxsize", queue_maxsize, NULL, NULL, NULL},
+    {"_closed", queue_is_closed, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot queue_slots[] = {
+    {Py_tp_init, queue_init},
+    {Py_tp_dealloc, queue_dealloc},
+    {Py_tp_traverse, mpf_shared_traverse},
+    {Py_tp_methods, queue_methods},
+    {Py_tp_getset, queue_getset},
+    {0, NULL},
+};
+
+static PyType_Spec queue_spec = {
+    .name = "mpfast._core.Queue",
+    .basicsize = sizeof(struct queue_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = queue_slots,
+};
+
+int
+mpf_queue_type_register(PyObject *module)
+{
+    static const struct mpf_block_hooks queue_hooks = {mpf_queue_recover, mpf_queue_destroy};
+    static const struct mpf_block_hooks end_hooks = {NULL, mpf_end_destroy};
+    struct mpf_state *state = mpf_state_of(module);
+    PyObject *exceptions = PyImport_ImportModule("queue");
+    if (exceptions == NULL) {
+        return -1;
+    }
+    state->queue_full = PyObject_GetAttrString(exceptions, "Full");
+    state->queue_empty = PyObject_GetAttrString(exceptions, "Empty");
+    Py_DECREF(exceptions);
+    if (state->queue_full == NULL || state->queue_empty == NULL) {
+        return -1;
+    }
+    mpf_block_set_hooks(MPF_BLOCK_QUEUE, &queue_hooks);
+    mpf_block_set_hooks(MPF_BLOCK_PIPE, &end_hooks);
+    return mpf_state_add_type(module, &queue_spec, NULL);
+}
