@@ -24,7 +24,8 @@ enum mpf_block_type {
     MPF_BLOCK_BARRIER,
     MPF_BLOCK_TABLE, /* part of another structure, freed with it */
     MPF_BLOCK_QUEUE,
-    MPF_BLOCK_PIPE,
+    MPF_BLOCK_PIPE,    /* one end of a channel */
+    MPF_BLOCK_CHANNEL,
     MPF_BLOCK_MESSAGE,
     MPF_BLOCK_POOL,
     MPF_BLOCK_DICT,

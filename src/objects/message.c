@@ -130,7 +130,7 @@ mpf_message_send(struct mpf_wait *wait, struct mpf_lane_shm *lane, const struct 
         if (rc == 0) {
             rc = !spill             ? mpf_lane_put(arena, lane, &parcel, limit, ring)
                  : block.off == 0   ? -EAGAIN
-                                    : mpf_lane_put_block(arena, lane, &block, message->bytes, limit, ring);
+                                    : mpf_lane_put_block(arena, lane, &block, &parcel, limit, ring);
         }
         if (rc != -EAGAIN || wait->park.deadline == 0) {
             break;

@@ -5,7 +5,7 @@
  *
  *   first -> [segment | record record JUMP] -> [segment | record record record ....] -> 0
  *                            ^ head cursor                               ^ tail cursor
- *   record:  length 8 | kind 4 | reserved 4 | payload, padded to 16     (INLINE: the bytes, SPILL: a block's offset)
+ *   record:  length 8 | kind 4 | tag 4 | payload, padded to 16     (INLINE: the bytes, SPILL: a block's offset)
  *   cursors: two of each; the low bit of `published` (`consumed`) says which one is valid, the rest counts messages
  *
  * Invariants.
@@ -41,7 +41,7 @@ enum record_kind { RECORD_INLINE = 1, RECORD_SPILL, RECORD_JUMP };
 struct record_shm {
     uint64_t length; /* of the message; an INLINE record's payload is as long */
     uint32_t kind;
-    uint32_t reserved;
+    uint32_t tag;
 };
 
 struct segment_shm {
@@ -246,13 +246,14 @@ static int append_inline(struct mpf_arena *arena, struct mpf_lane_shm *lane, con
         return rc;
     record->length = message->bytes;
     record->kind = RECORD_INLINE;
+    record->tag = message->tag;
     store_message(record + 1, message);
     tail->bytes += message->bytes;
     return 0;
 }
 
-static int append_spill(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint64_t bytes, struct mpf_ref *block,
-                        struct tail *tail) {
+static int append_spill(struct mpf_arena *arena, struct mpf_lane_shm *lane,
+                        const struct mpf_lane_message *message, struct mpf_ref *block, struct tail *tail) {
     struct record_shm *record;
     int rc = reserve(arena, lane, sizeof(mpf_off), tail, &record);
     if (rc < 0)
@@ -261,10 +262,11 @@ static int append_spill(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint
     atomic_signal_fence(memory_order_seq_cst); /* the mark before the block it belongs to */
     mpf_block_put(block, &lane->tail_block);
     MPF_FAULT("lane.put.block_owned");
-    record->length = bytes;
+    record->length = message->bytes;
     record->kind = RECORD_SPILL;
+    record->tag = message->tag;
     *(mpf_off *)(record + 1) = lane->tail_block;
-    tail->bytes += bytes;
+    tail->bytes += message->bytes;
     return 0;
 }
 
@@ -311,10 +313,12 @@ static int put_one(struct mpf_arena *arena, struct mpf_lane_shm *lane, const str
         return -EPIPE;
     mpf_section_enter(arena, &lane->tail);
     struct tail tail = tail_begin(arena, lane);
-    if (mpf_lane_full(lane, limit))
+    if (closed_for(lane, MPF_LANE_DIVERTED))
+        rc = -ESHUTDOWN;
+    else if (mpf_lane_full(lane, limit))
         rc = -EAGAIN;
     else if (block != NULL)
-        rc = append_spill(arena, lane, message->bytes, block, &tail);
+        rc = append_spill(arena, lane, message, block, &tail);
     else
         rc = append_inline(arena, lane, message, &tail);
     if (rc == 0)
@@ -337,10 +341,9 @@ int mpf_lane_fill(struct mpf_arena *arena, const struct mpf_lane_message *messag
     return rc;
 }
 
-int mpf_lane_put_block(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct mpf_ref *block, size_t bytes,
-                       const struct mpf_lane_limit *limit, bool *ring) {
-    struct mpf_lane_message message = {.bytes = bytes};
-    return put_one(arena, lane, &message, block, limit, ring);
+int mpf_lane_put_block(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct mpf_ref *block,
+                       const struct mpf_lane_message *message, const struct mpf_lane_limit *limit, bool *ring) {
+    return put_one(arena, lane, message, block, limit, ring);
 }
 
 int mpf_lane_put_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *messages,
@@ -418,7 +421,7 @@ static unsigned copy_out(struct mpf_arena *arena, struct mpf_lane_shm *lane, str
             lane->head_block_at = atomic_load_explicit(&lane->consumed, memory_order_relaxed);
             atomic_signal_fence(memory_order_seq_cst); /* the mark before the block it belongs to */
             lane->head_block = *(mpf_off *)(record + 1);
-            received[0] = (struct mpf_lane_received){.bytes = record->length};
+            received[0] = (struct mpf_lane_received){.bytes = record->length, .tag = record->tag};
             head->pos += RECORD_BYTES(sizeof(mpf_off));
             head->bytes += record->length;
             return 1;
@@ -426,7 +429,8 @@ static unsigned copy_out(struct mpf_arena *arena, struct mpf_lane_shm *lane, str
         if (record->length > capacity - used)
             break;
         memcpy(buffer + used, record + 1, record->length);
-        received[done] = (struct mpf_lane_received){.data = buffer + used, .bytes = record->length};
+        received[done] = (struct mpf_lane_received){
+            .data = buffer + used, .bytes = record->length, .tag = record->tag};
         used = (used + record->length + 7) & ~(size_t)7;
         used = used < capacity ? used : capacity;
         head->pos += RECORD_BYTES(record->length);
@@ -479,7 +483,11 @@ int mpf_lane_get(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffe
 /* ---- waiting ---- */
 
 static bool message_or_end(const struct mpf_lane_shm *lane) {
-    return mpf_lane_count(lane) != 0 || closed_for(lane, MPF_LANE_NO_WRITERS);
+    return mpf_lane_count(lane) != 0 || closed_for(lane, MPF_LANE_NO_WRITERS | MPF_LANE_DIVERTED);
+}
+
+static bool room_or_end(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) {
+    return !mpf_lane_full(lane, limit) || closed_for(lane, MPF_LANE_NO_READERS | MPF_LANE_DIVERTED);
 }
 
 int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane) {
@@ -510,16 +518,16 @@ int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const 
     struct mpf_spin spin;
     bool ready = false;
     for (mpf_spin_begin(&spin, park, &lane->consumed); !ready && mpf_spin_next(&spin);)
-        ready = !mpf_lane_full(lane, limit) || closed_for(lane, MPF_LANE_NO_READERS);
+        ready = room_or_end(lane, limit);
     mpf_spin_end(&spin, ready);
     while (!ready) {
         struct mpf_eventcount_key key = mpf_eventcount_prepare(&lane->writers);
-        if (!mpf_lane_full(lane, limit) || closed_for(lane, MPF_LANE_NO_READERS)) {
+        if (room_or_end(lane, limit)) {
             mpf_eventcount_finish(&lane->writers, key);
             return 0;
         }
         int rc = mpf_eventcount_wait(park, &lane->writers, key);
-        ready = !mpf_lane_full(lane, limit) || closed_for(lane, MPF_LANE_NO_READERS);
+        ready = room_or_end(lane, limit);
         if (rc == -EINTR || (rc < 0 && !ready))
             return rc;
     }
@@ -533,3 +541,13 @@ void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what, bool *ring) {
     mpf_eventcount_notify(&lane->writers, INT32_MAX);
     *ring = atomic_load_explicit(&lane->bells, memory_order_relaxed) != 0;
 }
+
+void mpf_lane_divert(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
+    mpf_section_enter(arena, &lane->tail);
+    atomic_fetch_or_explicit(&lane->closed, MPF_LANE_DIVERTED, memory_order_release); /* pairs with closed_for */
+    mpf_section_leave(arena, &lane->tail);
+    mpf_eventcount_notify(&lane->readers, INT32_MAX);
+    mpf_eventcount_notify(&lane->writers, INT32_MAX);
+}
+
+bool mpf_lane_diverted(const struct mpf_lane_shm *lane) { return closed_for(lane, MPF_LANE_DIVERTED); }

@@ -47,6 +47,7 @@ struct mpf_lane_shm {
 enum {
     MPF_LANE_NO_WRITERS = 1, /* nobody can put any more: the end of file, once drained */
     MPF_LANE_NO_READERS = 2, /* nobody can get any more: putting is a broken pipe */
+    MPF_LANE_DIVERTED = 4,   /* what is put from now on has to go another way: putting is refused with -ESHUTDOWN */
 };
 
 /* Limits on what may be in the lane; 0 for none. A message is let in when the lane is empty, however long it is. */
@@ -61,6 +62,7 @@ struct mpf_lane_message {
     size_t bytes;
     void (*write)(const void *context, void *destination);
     const void *context;
+    uint32_t tag; /* the caller's, arrives with the message */
 };
 
 /* A received message: `bytes` bytes at `data`, which is inside the caller's buffer, or inside `block` when block.off != 0;
@@ -69,6 +71,7 @@ struct mpf_lane_received {
     void *data;
     size_t bytes;
     struct mpf_ref block;
+    uint32_t tag;
 };
 
 int mpf_lane_init(struct mpf_arena *arena, struct mpf_lane_shm *lane);
@@ -77,16 +80,16 @@ void mpf_lane_destroy(struct mpf_arena *arena, struct mpf_lane_shm *lane);
 /* Block hook's part: `dead` was killed and may have slept here. */
 void mpf_lane_recover(struct mpf_lane_shm *lane);
 
-/* For a message of up to MPF_LANE_INLINE_MAX bytes. 0, -EAGAIN (limit reached), -EPIPE (no readers), -ENOMEM. *ring is
- * set when a sleeper on a descriptor has to be rung. */
+/* For a message of up to MPF_LANE_INLINE_MAX bytes. 0, -EAGAIN (limit reached), -EPIPE (no readers), -ESHUTDOWN
+ * (diverted), -ENOMEM. *ring is set when a sleeper on a descriptor has to be rung. */
 int mpf_lane_put(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message,
                  const struct mpf_lane_limit *limit, bool *ring);
 
 /* For a longer one: first into a block of the caller's (this is the copy; no section is held), then the block into the
  * lane: as put, and *block is the lane's if 0 is returned, still the caller's if not. */
 int mpf_lane_fill(struct mpf_arena *arena, const struct mpf_lane_message *message, struct mpf_ref *block);
-int mpf_lane_put_block(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct mpf_ref *block, size_t bytes,
-                       const struct mpf_lane_limit *limit, bool *ring);
+int mpf_lane_put_block(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct mpf_ref *block,
+                       const struct mpf_lane_message *message, const struct mpf_lane_limit *limit, bool *ring);
 
 /* Puts as many of the messages as the limit allows, in order, visible at once. How many, or as above if none. No message
  * may be longer than MPF_LANE_INLINE_MAX. */
@@ -113,5 +116,9 @@ int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const 
 
 /* Marks the lane with MPF_LANE_NO_* and wakes everybody concerned. *ring as in put. */
 void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what, bool *ring);
+
+/* No message is put any more once this has returned. */
+void mpf_lane_divert(struct mpf_arena *arena, struct mpf_lane_shm *lane);
+bool mpf_lane_diverted(const struct mpf_lane_shm *lane);
 
 #endif

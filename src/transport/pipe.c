@@ -1,0 +1,129 @@
+/* Purpose: two processes talk through shared memory, with a socket for what only a descriptor can do.
+ *
+ * Layout. struct mpf_pipe_shm is a block of type MPF_BLOCK_CHANNEL, owned by its two ends (end.h). Each end's holder also has
+ * one socket of a connected pair: the kernel says through it that the other side's processes are all gone.
+ *
+ *   end A --out--> lane 0 --in--> end B         socket A <==========> socket B
+ *         <--in--- lane 1 <--out-
+ *
+ * States: by memory -> diverted. A new pipe works by memory; the socket carries rings only: frames of four bytes that a
+ * sender writes when the reader has announced that it sleeps on the socket. As soon as a program asks for the descriptor
+ * (to select on it, to give it to another program) the pipe is diverted for good: every message is a frame on the socket,
+ * as the stdlib writes it. A ring is a frame whose length no message can have.
+ *
+ * Invariants. No ring is written after the diversion (both happen inside the lane's tail section), so rings only precede
+ * frames. Messages in a lane are older than frames on the socket.
+ *
+ * Callers hold nothing. Rings are taken off inside the head section: what is peeked at is what is read.
+ *
+ * Death. A sender killed between publishing and ringing has its socket closed by the kernel, and if it was the last on
+ * its side the reader's poll ends; if other processes share that side, the end of the dead one is noticed by
+ * nobody: a reader therefore sleeps no longer than PIPE_LOOK_MS at a time while it is announced and others share the
+ * other side. Everything else is in lane.c and end.c. */
+#include "transport/pipe.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "platform/fault.h"
+
+static const unsigned char ring_frame[4] = {0xff, 0xff, 0xff, 0xfe};
+
+int mpf_pipe_open(struct mpf_arena *arena, bool duplex, struct mpf_ref ends[2]) {
+    struct mpf_ref pipe;
+    const uint64_t lane0 = offsetof(struct mpf_pipe_shm, lanes[0]), lane1 = offsetof(struct mpf_pipe_shm, lanes[1]);
+    int rc = mpf_block_alloc(arena, sizeof(struct mpf_pipe_shm), MPF_BLOCK_CHANNEL, &pipe);
+    if (rc < 0)
+        return rc;
+    memset(ends, 0, 2 * sizeof *ends);
+    struct mpf_pipe_shm *shm = mpf_at(arena, pipe.off);
+    if ((rc = mpf_lane_init(arena, &shm->lanes[0])) < 0 || (duplex && (rc = mpf_lane_init(arena, &shm->lanes[1])) < 0))
+        goto done;
+    if ((rc = mpf_end_open(&pipe, duplex ? lane1 : MPF_END_NONE, lane0, MPF_END_NONE, &ends[0])) < 0)
+        goto done;
+    if ((rc = mpf_end_open(&pipe, lane0, duplex ? lane1 : MPF_END_NONE, MPF_END_NONE, &ends[1])) < 0)
+        mpf_block_unref(&ends[0]);
+done:
+    mpf_block_unref(&pipe);
+    return rc;
+}
+
+static struct mpf_lane_shm *lane_of(const struct mpf_ref *end, uint64_t where) {
+    const struct mpf_end_shm *shm = mpf_at(end->arena, end->off);
+    return where == MPF_END_NONE ? NULL : mpf_at(end->arena, shm->target + where);
+}
+
+struct mpf_lane_shm *mpf_pipe_in(const struct mpf_ref *end) {
+    return lane_of(end, ((const struct mpf_end_shm *)mpf_at(end->arena, end->off))->in);
+}
+
+struct mpf_lane_shm *mpf_pipe_out(const struct mpf_ref *end) {
+    return lane_of(end, ((const struct mpf_end_shm *)mpf_at(end->arena, end->off))->out);
+}
+
+void mpf_pipe_divert(const struct mpf_ref *end) {
+    struct mpf_lane_shm *in = mpf_pipe_in(end), *out = mpf_pipe_out(end);
+    if (in != NULL)
+        mpf_lane_divert(end->arena, in);
+    MPF_FAULT("pipe.half_diverted");
+    if (out != NULL)
+        mpf_lane_divert(end->arena, out);
+}
+
+bool mpf_pipe_diverted(const struct mpf_ref *end) {
+    struct mpf_lane_shm *in = mpf_pipe_in(end), *out = mpf_pipe_out(end);
+    return (in != NULL && mpf_lane_diverted(in)) || (out != NULL && mpf_lane_diverted(out));
+}
+
+void mpf_pipe_announce(struct mpf_lane_shm *in) {
+    /* sequentially consistent: before the caller's look at the lane; pairs with the fence of the sender's notification */
+    atomic_store(&in->bells, 1);
+}
+
+int mpf_pipe_ring(struct mpf_arena *arena, struct mpf_lane_shm *out, int fd) {
+    int rc = 0;
+    mpf_section_enter(arena, &out->tail);
+    if (!mpf_lane_diverted(out) && atomic_exchange(&out->bells, 0) != 0) {
+        MPF_FAULT("pipe.ring.claimed");
+        /* a socket that is full of rings needs no more; a peer that is gone reads nothing */
+        if (send(fd, ring_frame, sizeof ring_frame, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN && errno != EPIPE &&
+            errno != ECONNRESET)
+            rc = -errno;
+    }
+    mpf_section_leave(arena, &out->tail);
+    return rc;
+}
+
+int mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) {
+    unsigned char frames[4 * 16];
+    int end = 0;
+    mpf_section_enter(arena, &in->head);
+    for (;;) {
+        ssize_t seen = recv(fd, frames, sizeof frames, MSG_PEEK | MSG_DONTWAIT);
+        size_t rings = 0;
+        while (seen >= 4 && rings + 4 <= (size_t)seen && memcmp(frames + rings, ring_frame, 4) == 0)
+            rings += 4;
+        end = seen == 0 || (seen < 0 && errno == ECONNRESET);
+        if (rings == 0)
+            break;
+        if (recv(fd, frames, rings, MSG_DONTWAIT) < 0)
+            break;
+    }
+    mpf_section_leave(arena, &in->head);
+    return end;
+}
+
+void mpf_pipe_recover(struct mpf_arena *arena, mpf_off off, uint32_t dead) {
+    struct mpf_pipe_shm *pipe = mpf_at(arena, off);
+    (void)dead;
+    mpf_lane_recover(&pipe->lanes[0]);
+    mpf_lane_recover(&pipe->lanes[1]);
+}
+
+void mpf_pipe_destroy(struct mpf_arena *arena, mpf_off off) {
+    struct mpf_pipe_shm *pipe = mpf_at(arena, off);
+    mpf_lane_destroy(arena, &pipe->lanes[0]);
+    mpf_lane_destroy(arena, &pipe->lanes[1]);
+}

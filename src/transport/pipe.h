@@ -1,0 +1,36 @@
+/* A pipe: one lane in each direction, with a stream socket beside them. See pipe.c. */
+#ifndef MPF_TRANSPORT_PIPE_H
+#define MPF_TRANSPORT_PIPE_H
+
+#include "transport/end.h"
+#include "transport/lane.h"
+
+#define MPF_PIPE_LIMIT_BYTES (1024 * 1024) /* a sender waits while more than this is under way */
+
+struct mpf_pipe_shm {
+    struct mpf_lane_shm lanes[2];
+};
+
+/* A new pipe. ends[0] gets what is put into ends[1], and, where duplex, the other way round. 0, -ENOMEM. */
+int mpf_pipe_open(struct mpf_arena *arena, bool duplex, struct mpf_ref ends[2]);
+
+/* The lane that this end gets from or puts into; NULL where it cannot. */
+struct mpf_lane_shm *mpf_pipe_in(const struct mpf_ref *end);
+struct mpf_lane_shm *mpf_pipe_out(const struct mpf_ref *end);
+
+/* From now on everything goes through the socket, both ways. What is in the lanes comes first. */
+void mpf_pipe_divert(const struct mpf_ref *end);
+bool mpf_pipe_diverted(const struct mpf_ref *end);
+
+/* A reader announces that it is about to sleep on its socket; it looks at the lane again after this. */
+void mpf_pipe_announce(struct mpf_lane_shm *in);
+/* Wakes such a reader through `fd`, this side's socket. 0 or -errno (the socket was closed behind our back). */
+int mpf_pipe_ring(struct mpf_arena *arena, struct mpf_lane_shm *out, int fd);
+/* Takes the rings off the socket; 1: nothing but the end of the stream is left, 0 otherwise. */
+int mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd);
+
+/* Block hooks of the pipe itself (its ends have their own). */
+void mpf_pipe_recover(struct mpf_arena *arena, mpf_off off, uint32_t dead);
+void mpf_pipe_destroy(struct mpf_arena *arena, mpf_off off);
+
+#endif
