@@ -14,6 +14,7 @@
  */
 #include <Python.h>
 
+#include "codec/codec.h"
 #include "objects/errors.h"
 #include "objects/state.h"
 #include "objects/types.h"
@@ -28,6 +29,7 @@
 /* In this order: each may use what the ones before it added. */
 static int (*const module_registrations[])(PyObject *module) = {
     mpf_errors_register,
+    mpf_codec_register,
     mpf_lock_register,
     mpf_semaphore_register,
     mpf_condition_register,
@@ -57,7 +59,7 @@ mpf_module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->broken_barrier_error);
     Py_VISIT(state->lock_type);
     Py_VISIT(state->rlock_type);
-    return 0;
+    return mpf_codec_traverse(state->codec, visit, arg);
 }
 
 static int
@@ -69,13 +71,16 @@ mpf_module_clear(PyObject *module)
     Py_CLEAR(state->broken_barrier_error);
     Py_CLEAR(state->lock_type);
     Py_CLEAR(state->rlock_type);
-    return 0;
+    return mpf_codec_clear(state->codec);
 }
 
 static void
 mpf_module_free(void *module)
 {
+    struct mpf_state *state = mpf_state_of((PyObject *)module);
     (void)mpf_module_clear((PyObject *)module);
+    mpf_codec_free(state->codec);
+    state->codec = NULL;
 }
 
 static PyModuleDef_Slot mpf_module_slots[] = {

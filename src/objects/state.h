@@ -14,6 +14,8 @@ struct mpf_state {
     PyTypeObject *lock_type;
     PyTypeObject *rlock_type;
 
+    struct mpf_codec *codec; /* owned */
+
     _Atomic int strict; /* a killed owner raises OwnerDied (1) or warns (0) */
 };
 

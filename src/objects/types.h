@@ -10,6 +10,6 @@ int mpf_condition_register(PyObject *module);
 int mpf_event_register(PyObject *module);
 int mpf_barrier_register(PyObject *module);
 int mpf_inspect_register(PyObject *module);
-
+int mpf_codec_register(PyObject *module);
 
 #endif

@@ -1,0 +1,122 @@
+/* What the files of the codec share. Not for the layers above. */
+#ifndef MPF_CODEC_INTERNAL_H
+#define MPF_CODEC_INTERNAL_H
+
+#include <Python.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "codec/codec.h"
+
+struct mpf_pickler;
+
+#define MPF_CODEC_IDLE 4   /* encoders kept for the next message */
+#define MPF_CODEC_KEYS 256 /* strings kept for the next dict with such a key */
+
+/* The exception that is set, taken aside; put back by mpf_raised_restore or dropped by mpf_raised_drop. */
+struct mpf_raised {
+#if PY_VERSION_HEX >= 0x030C0000
+    PyObject *value;
+#else
+    PyObject *type, *value, *traceback;
+#endif
+};
+
+static inline void
+mpf_raised_take(struct mpf_raised *r)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    r->value = PyErr_GetRaisedException();
+#else
+    PyErr_Fetch(&r->type, &r->value, &r->traceback);
+#endif
+}
+
+static inline void
+mpf_raised_restore(struct mpf_raised *r)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(r->value);
+#else
+    PyErr_Restore(r->type, r->value, r->traceback);
+#endif
+}
+
+static inline void
+mpf_raised_drop(struct mpf_raised *r)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    Py_XDECREF(r->type);
+    Py_XDECREF(r->traceback);
+#endif
+    Py_XDECREF(r->value);
+}
+
+/* What the pickle path needs from Python modules: made by the first message that needs it, then constant. */
+struct mpf_imports {
+    PyObject *forking_pickler; /* multiprocessing.reduction.ForkingPickler */
+    PyObject *own_dumps, *own_init, *own_loads; /* its attributes when nobody has replaced them; NULL: somebody had */
+    Py_ssize_t own_size;       /* of its __dict__, then */
+    PyObject *copyreg_table;   /* copyreg.dispatch_table */
+    PyObject *pickler_type;    /* _pickle.Pickler */
+    PyObject *loads;           /* pickle.loads */
+    PyObject *find_class;      /* of an Unpickler of our own */
+    PyObject *pickling_error, *unpickling_error;
+    PyObject *sink_type;
+    PyObject *str_dumps, *str_init, *str_loads, *str_extra, *str_table; /* interned */
+    PyObject *pickler_kwnames, *loads_kwnames;
+};
+
+struct mpf_codec {
+    struct mpf_imports *imports; /* or NULL; set once */
+    unsigned version;            /* ForkingPickler's tp_version_tag when it was last found unchanged, or 0 */
+    struct mpf_encoder *idle[MPF_CODEC_IDLE];
+#ifndef Py_GIL_DISABLED
+    PyObject *keys[MPF_CODEC_KEYS];
+#endif
+};
+
+/* Borrowed by the caller, or NULL with an exception set. */
+const struct mpf_imports *mpf_imports_make(struct mpf_codec *codec);
+static inline const struct mpf_imports *
+mpf_imports_get(struct mpf_codec *codec)
+{
+    /* Pairs with the release in mpf_imports_make. */
+    const struct mpf_imports *im = __atomic_load_n(&codec->imports, __ATOMIC_ACQUIRE);
+    return im ? im : mpf_imports_make(codec);
+}
+void mpf_imports_free(struct mpf_imports *im);
+int mpf_imports_traverse(const struct mpf_imports *im, visitproc visit, void *arg);
+
+/* Whether ForkingPickler is not what the standard library made it: replaced dumps or __init__, new attributes. */
+bool mpf_imports_is_replaced(struct mpf_codec *codec, const struct mpf_imports *im);
+static inline bool
+mpf_imports_must_call_dumps(struct mpf_codec *codec, const struct mpf_imports *im)
+{
+    /* Any change of a class gives it another version, or 0. */
+    unsigned version = __atomic_load_n(&((PyTypeObject *)im->forking_pickler)->tp_version_tag, __ATOMIC_RELAXED);
+    unsigned known = __atomic_load_n(&codec->version, __ATOMIC_RELAXED);
+    return (version == 0 || version != known) && mpf_imports_is_replaced(codec, im);
+}
+
+/* Calls ForkingPickler.dumps. */
+int mpf_pickling_encode_foreign(struct mpf_codec *codec, struct mpf_encoder *e, PyObject *obj);
+int mpf_pickling_encode(struct mpf_codec *codec, struct mpf_encoder *e, PyObject *obj);
+PyObject *mpf_pickling_decode(struct mpf_codec *codec, const uint8_t *data, size_t bytes,
+                              const struct mpf_adopter *adopter);
+PyObject *mpf_pickling_decode_foreign(struct mpf_codec *codec, const uint8_t *data, size_t bytes);
+void mpf_pickling_free(struct mpf_pickler *p);
+int mpf_pickling_traverse(struct mpf_pickler *p, visitproc visit, void *arg);
+
+/* 0: written. 1: something in it is not for this format, nothing of what was written counts. -1: exception set. */
+int mpf_builtin_encode(struct mpf_encoder *e, PyObject *obj);
+/* The bytes stored (at most 9), or 0 when obj is not None, a bool, an int of up to 64 bits or a float. */
+size_t mpf_builtin_encode_atom(uint8_t *p, PyObject *obj);
+PyObject *mpf_builtin_decode(struct mpf_codec *codec, const uint8_t *data, size_t bytes);
+
+/* Always NULL, with pickle.UnpicklingError set. */
+PyObject *mpf_codec_reject(struct mpf_codec *codec, const char *why);
+
+#endif
