@@ -71,10 +71,12 @@ def choose_rows(options):
 
 
 def measure(rows, names, plan, options):
-    """``[(row, results), ...]``, printed while they come."""
+    """``(described, [(row, results), ...])``, printed while they come."""
     table = report.TextTable(options.bars)
     measured = []
     with harness.Workers(plan) as workers:
+        described = harness.describe(names, plan, workers)
+        print("\n".join(report.preface(described)))
         for r in rows:
             if options.instructions:
                 results = harness.count_instructions(r, names)
@@ -84,13 +86,13 @@ def measure(rows, names, plan, options):
             measured.append((r, results))
             table.add(r, results)
             sys.stdout.flush()
-    return measured
+    return described, measured
 
 
-def write_files(measured, names, plan, directory):
+def write_files(measured, described, plan, directory):
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "results.json").write_text(report.to_json(measured, names, plan), encoding="utf-8")
+    (directory / "results.json").write_text(report.to_json(measured, described, plan), encoding="utf-8")
     (directory / "table.md").write_text(report.markdown(measured, bars=True), encoding="utf-8")
     (directory / "chart.svg").write_text(chart.svg(measured), encoding="utf-8")
     print(f"written to {directory}: results.json, table.md, chart.svg")
@@ -109,9 +111,9 @@ def main(arguments=None):
             print(f"{r.group:10} {r.key:24} {report.bar(r):>6}  {r.title}")
         return 0
     plan = make_plan(options)
-    measured = measure(rows, names, plan, options)
+    described, measured = measure(rows, names, plan, options)
     print(report.summary_line(measured))
-    write_files(measured, names, plan, options.output)
+    write_files(measured, described, plan, options.output)
     failed = [results[name].failed for _, results in measured for name in (peers.REFERENCE, peers.SUBJECT)
               if name in results]
     return 1 if any(failed) else 0

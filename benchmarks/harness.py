@@ -145,6 +145,19 @@ class Workers:
         worker.close()
 
 
+def describe(names, plan, workers):
+    """Dict of `names` -> what each implementation says of itself as it is installed here."""
+    described = {}
+    for name in names:
+        worker = workers.take(name)
+        try:
+            described[name] = worker.ask(plan.timeout, describe=True)
+        except WorkerFailed as exc:
+            described[name] = {"failed": str(exc)}
+        workers.give_back(name, worker)
+    return described
+
+
 def measure(row, names, plan, workers):
     """Dict of `names` -> :class:`Result` for `row`; names whose implementation is not meant for it are left out."""
     names = [name for name in names if row.uses in peers.IMPLEMENTATIONS[name].provides]
@@ -212,7 +225,7 @@ class _Guard:
         return True
 
 
-def count_instructions(row, names, few=1_000, many=6_000):
+def count_instructions(row, names, few=200, many=1_200):
     """Dict of `names` -> :class:`Result` whose one sample is the instructions of one operation."""
     results = {}
     for name in names:

@@ -52,6 +52,10 @@ class Implementation:
         except importlib.metadata.PackageNotFoundError:
             return None
 
+    def describe(self):
+        """What is worth knowing about it as it is installed here, for the report: dict of JSON values."""
+        return {"version": self.version(), "path": importlib.util.find_spec(self.module).origin}
+
     def size(self, full, quick):
         """`full`, or `quick` in quick mode."""
         return quick if self.quick else full
@@ -180,6 +184,13 @@ class Mpfast(_MultiprocessingAndFutures):
     module = "mpfast"
     distribution = "mpfast"
     futures = ("mpfast.concurrent.futures",)
+
+    def describe(self):
+        report = importlib.import_module("mpfast").doctor()
+        features = [feature for feature in report.features if not feature.name.startswith("kernel")]
+        return {**super().describe(), "native": report.native, "why": report.why,
+                "native features": [feature.name for feature in features if feature.native],
+                "handed through": [feature.name for feature in features if not feature.native]}
 
     def import_usual(self):
         return "import mpfast"

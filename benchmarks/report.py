@@ -144,11 +144,24 @@ def machine():
             "load": os.getloadavg()[0], "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
 
-def to_json(measured, names, plan):
+def preface(described):
+    """What must be known before the table is read, from :func:`benchmarks.harness.describe`: list of lines."""
+    lines = [", ".join(f"{name} {about['version']}" for name, about in described.items() if about.get("version"))]
+    subject = described[peers.SUBJECT]
+    if "failed" in subject:
+        lines.append(f"mpfast cannot be examined: {subject['failed']}")
+    elif not subject["native"]:
+        lines.append(f"mpfast hands out the standard library's classes: {subject['why']}")
+    elif subject["handed through"]:
+        lines.append("not native, hence a ratio of about 1: " + ", ".join(subject["handed through"]))
+    return [line for line in lines if line]
+
+
+def to_json(measured, described, plan):
     """The run as JSON text."""
     return json.dumps({
         "machine": machine(),
-        "implementations": {name: peers.IMPLEMENTATIONS[name].version() for name in names},
+        "implementations": described,
         "plan": {"quick": plan.quick, "repeat": plan.repeat, "target_seconds": plan.target},
         "rows": [_row_to_dict(row, results) for row, results in measured],
     }, indent=1, ensure_ascii=False) + "\n"

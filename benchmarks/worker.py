@@ -5,6 +5,7 @@ Commands and answers are JSON, one on a line, over what were standard input and 
     {"prepare": key, "target": seconds, "n": number or null}   ->  {"n": number}
     {"sample": n}                                              ->  {"figure": number}
     {"finish": true}                                           ->  {}
+    {"describe": true}                                         ->  what the implementation says of itself
 
 An answer can be {"unavailable": reason} or {"error": traceback} instead.  Spawned processes import this file as their
 main module, hence it imports nothing at its top.
@@ -33,6 +34,8 @@ def serve(name, quick):
 
     def answer(command):
         nonlocal row, run
+        if "describe" in command:
+            return implementation.describe()
         if "prepare" in command:
             row = rows[command["prepare"]]
             run = stack.enter_context(row.prepared(implementation))

@@ -152,5 +152,5 @@ def _shareable_list(key, title, source, **attributes):
     add(key, title, setup, **attributes)
 
 
-_shareable_list("shareablelist.get", "ShareableList get", "l[6]", bar=8, usual=3.0e-6, instructions=True)
+_shareable_list("shareablelist.get", "ShareableList get (a str)", "l[2]", bar=8, usual=3.0e-6, instructions=True)
 _shareable_list("shareablelist.set", "ShareableList set", "l[6] = 5", bar=8, usual=5.2e-6, instructions=True)
