@@ -10,9 +10,9 @@
 int mpf_message_register(PyObject *module);
 
 /* Puts the encoded message in the lane, waiting for room until the wait's deadline. 0, or -errno: -EAGAIN / -ETIMEDOUT
- * (no room in time), -EPIPE, -ENOMEM, -EINTR (an exception is set). */
+ * (no room in time), -EPIPE, -ESHUTDOWN, -ENOMEM, -EINTR (an exception is set). tag arrives with the message. */
 int mpf_message_send(struct mpf_wait *wait, struct mpf_lane_shm *lane, const struct mpf_message *message,
-                     const struct mpf_lane_limit *limit, bool *ring);
+                     const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer, uint32_t tag);
 
 /* Waits for a message until the wait's deadline. buffer: MPF_LANE_INLINE_MAX bytes. 0, -EAGAIN / -ETIMEDOUT (none came),
  * -EPIPE (none will), -EINTR (an exception is set). */

@@ -97,9 +97,8 @@ queue_init(PyObject *self, PyObject *args, PyObject *kwargs)
 static void
 queue_drop_bell(struct queue_object *queue)
 {
-    struct mpf_queue_shm *shm = queue->base.shm;
     if (queue->bell.owner != 0) {
-        mpf_bell_close(queue->base.ref.arena, &shm->bell, &shm->lane.bells, &queue->bell);
+        mpf_queue_drop_bell(queue->base.ref.arena, queue->base.shm, &queue->bell);
     }
 }
 
@@ -195,12 +194,13 @@ queue_raise_get(struct mpf_state *state, int rc)
 
 /* ---- put ---- */
 
-static void
-queue_ring(struct mpf_arena *arena, struct mpf_queue_shm *shm, bool ring)
+static int
+queue_send(struct queue_object *queue, struct mpf_wait *wait, const struct mpf_message *message)
 {
-    if (ring) {
-        mpf_bell_ring(arena, &shm->bell);
-    }
+    struct mpf_queue_shm *shm = queue->base.shm;
+    struct mpf_queue_ringer ringer = {wait->park.arena, shm};
+    const struct mpf_lane_ringer ring = {mpf_queue_ring, &ringer};
+    return mpf_message_send(wait, &shm->lane, message, &shm->limit, &ring, 0);
 }
 
 /* An object that cannot be encoded: raised, or given to a subclass's _on_queue_feeder_error. */
@@ -225,10 +225,8 @@ queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
 {
     struct queue_object *queue = queue_of(self);
     struct mpf_state *state = queue->base.state;
-    struct mpf_queue_shm *shm = queue->base.shm;
     struct mpf_message message;
     struct mpf_wait wait;
-    bool ring = false;
     if (queue->writer.off == 0) {
         PyErr_SetString(PyExc_OSError, "handle is closed");
         return NULL;
@@ -237,12 +235,11 @@ queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
         return queue_encode_failed(self, object);
     }
     mpf_wait_init(&wait, queue->base.ref.arena, deadline);
-    int rc = mpf_message_send(&wait, &shm->lane, &message, &shm->limit, &ring);
+    int rc = queue_send(queue, &wait, &message);
     mpf_codec_release(state->codec, &message);
     if (rc < 0) {
         return queue_raise_put(state, rc);
     }
-    queue_ring(queue->base.ref.arena, shm, ring);
     Py_RETURN_NONE;
 }
 
@@ -280,16 +277,16 @@ static int
 queue_flush(struct queue_object *queue, struct mpf_wait *wait, struct queue_batch *batch, Py_ssize_t *sent)
 {
     struct mpf_queue_shm *shm = queue->base.shm;
+    struct mpf_queue_ringer ringer = {wait->park.arena, shm};
+    const struct mpf_lane_ringer ring = {mpf_queue_ring, &ringer};
     unsigned done = 0;
     int rc = 0;
     while (done < batch->count) {
-        bool ring;
         rc = mpf_lane_put_many(wait->park.arena, &shm->lane, batch->messages + done, batch->count - done, &shm->limit,
                                &ring);
         if (rc > 0) {
             done += (unsigned)rc;
             *sent += rc;
-            queue_ring(wait->park.arena, shm, ring);
             continue;
         }
         if (rc != -EAGAIN || wait->park.deadline == 0 || (rc = mpf_lane_await_room(&wait->park, &shm->lane, &shm->limit)) < 0) {
@@ -306,7 +303,6 @@ static int
 queue_batch_add(struct queue_object *queue, struct mpf_wait *wait, struct queue_batch *batch, PyObject *object, Py_ssize_t *sent)
 {
     struct mpf_state *state = queue->base.state;
-    struct mpf_queue_shm *shm = queue->base.shm;
     struct mpf_message message;
     int rc = 0;
     if (mpf_codec_encode(state->codec, object, &message) < 0) {
@@ -319,10 +315,8 @@ queue_batch_add(struct queue_object *queue, struct mpf_wait *wait, struct queue_
         rc = queue_flush(queue, wait, batch, sent);
     }
     if (rc == 0 && large) {
-        bool ring = false;
-        rc = mpf_message_send(wait, &shm->lane, &message, &shm->limit, &ring);
+        rc = queue_send(queue, wait, &message);
         *sent += rc == 0;
-        queue_ring(wait->park.arena, shm, ring);
     } else if (rc == 0) {
         char *place = batch->bytes + batch->used;
         mpf_codec_write(&message, place);
@@ -402,17 +396,18 @@ queue_put_many(PyObject *self, PyObject *args, PyObject *kwargs)
 
 /* ---- get ---- */
 
+static bool
+queue_has_bell(const struct queue_object *queue)
+{
+    return queue->bell.owner != 0 && queue->bell.owner == queue->base.ref.arena->self;
+}
+
 /* After something was taken: a bell of ours falls silent when the queue is empty. */
 static void
 queue_settle_bell(struct queue_object *queue)
 {
-    struct mpf_queue_shm *shm = queue->base.shm;
-    if (queue->bell.owner == 0 || queue->bell.owner != queue->base.ref.arena->self || mpf_lane_count(&shm->lane) != 0) {
-        return;
-    }
-    mpf_bell_silence(&shm->bell, &queue->bell);
-    if (mpf_lane_count(&shm->lane) != 0) {
-        mpf_bell_ring(queue->base.ref.arena, &shm->bell);
+    if (queue_has_bell(queue)) {
+        mpf_queue_settle_bell(queue->base.ref.arena, queue->base.shm, &queue->bell);
     }
 }
 
@@ -658,16 +653,11 @@ queue_bell_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_SHARED_CHECK(self);
     struct queue_object *queue = queue_of(self);
-    struct mpf_arena *arena = queue->base.ref.arena;
-    struct mpf_queue_shm *shm = queue->base.shm;
-    if (queue->bell.owner != arena->self) {
+    if (!queue_has_bell(queue)) {
         queue_drop_bell(queue);
-        int rc = mpf_bell_open(arena, &shm->bell, &shm->lane.bells, &queue->bell);
+        int rc = mpf_queue_hang_bell(queue->base.ref.arena, queue->base.shm, &queue->bell);
         if (rc < 0) {
             return mpf_errors_raise(rc);
-        }
-        if (mpf_lane_count(&shm->lane) != 0) {
-            mpf_bell_ring(arena, &shm->bell);
         }
     }
     return PyLong_FromLong(queue->bell.read_fd);

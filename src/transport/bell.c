@@ -3,10 +3,10 @@
  * Layout: MPF_BELL_SLOTS slots beside the lane; a slot is free (owner 0), being hung up (owner set, fd -1) or ready.
  *
  * States of a ready bell: silent (rung 0, pipe empty) -> rung (rung 1, one byte in the pipe, or about to be) -> silent.
- * Whoever turns rung from 0 to 1 writes the byte. The owner empties the pipe first and then sets rung to 0, and looks
- * at the lane after that: a producer that published before it is seen there, one that publishes later rings again.
+ * Whoever turns rung from 0 to 1 writes the byte. The owner empties the pipe first and then sets rung to 0.
  *
- * Callers: producers and the closing side hold nothing; owners call silence from one thread at a time.
+ * Callers: producers ring before they publish, owners open, silence and close; all inside the lane's tail section, so that
+ * a bell is never silenced between the ring and the message that it announces. The closing side of a lane rings without.
  *
  * Death of a producer between rung and the byte: the bell would stay silent for ever although rung is 1, so recovery
  * sets rung to 0 in all slots and rings (spuriously at worst). Death of an owner: recovery frees its slots. */

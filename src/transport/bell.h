@@ -41,7 +41,7 @@ void mpf_bell_close(struct mpf_arena *arena, struct mpf_bell_shm *bells, _Atomic
 /* Makes every bell readable. Errors are passed over: the bell of a dying process needs no ringing. */
 void mpf_bell_ring(struct mpf_arena *arena, struct mpf_bell_shm *bells);
 
-/* Makes this bell unreadable. The caller looks at the lane again afterwards, and rings if it is not empty. */
+/* Makes this bell unreadable. */
 void mpf_bell_silence(struct mpf_bell_shm *bells, const struct mpf_bell *bell);
 
 void mpf_bell_recover(struct mpf_bell_shm *bells, _Atomic uint32_t *count, uint32_t dead);

@@ -32,16 +32,15 @@ int mpf_end_open(const struct mpf_ref *target, uint64_t out, uint64_t in, uint64
 
 void mpf_end_destroy(struct mpf_arena *arena, mpf_off off) {
     struct mpf_end_shm *end = mpf_at(arena, off);
-    bool ring = false;
     if (end->target == 0)
         return;
     char *target = mpf_at(arena, end->target);
     if (end->in != MPF_END_NONE)
-        mpf_lane_close((struct mpf_lane_shm *)(target + end->in), MPF_LANE_NO_READERS, &ring);
+        mpf_lane_close((struct mpf_lane_shm *)(target + end->in), MPF_LANE_NO_READERS);
     if (end->out != MPF_END_NONE)
-        mpf_lane_close((struct mpf_lane_shm *)(target + end->out), MPF_LANE_NO_WRITERS, &ring);
+        mpf_lane_close((struct mpf_lane_shm *)(target + end->out), MPF_LANE_NO_WRITERS);
     MPF_FAULT("end.closed");
-    if (ring && end->bell != MPF_END_NONE)
+    if (end->bell != MPF_END_NONE)
         mpf_bell_ring(arena, (struct mpf_bell_shm *)(target + end->bell));
     mpf_block_replace(arena, &end->target, 0);
 }

@@ -276,9 +276,12 @@ static struct tail tail_begin(struct mpf_arena *arena, struct mpf_lane_shm *lane
     return (struct tail){now->pos, now->segment, atomic_load_explicit(&now->bytes, memory_order_relaxed)};
 }
 
-static void tail_commit(struct mpf_lane_shm *lane, const struct tail *tail, uint64_t messages) {
+static void tail_commit(struct mpf_lane_shm *lane, const struct tail *tail, uint64_t messages,
+                        const struct mpf_lane_ringer *ringer) {
     uint64_t word = next_word(atomic_load_explicit(&lane->published, memory_order_relaxed), messages);
     copy_cursor(&lane->tail_cursor[word & 1], tail->pos, tail->segment, tail->bytes);
+    if (ringer != NULL && atomic_load_explicit(&lane->bells, memory_order_relaxed) != 0)
+        ringer->ring(ringer->context);
     MPF_FAULT("lane.put.written");
     /* release pairs with the acquire of `published` in head_begin, count and full: the records come before it */
     atomic_store_explicit(&lane->published, word, memory_order_release);
@@ -298,17 +301,14 @@ static uint64_t room(const struct mpf_lane_shm *lane, const struct mpf_lane_limi
     return left < wanted ? left : wanted;
 }
 
-static void after_put(struct mpf_lane_shm *lane, uint64_t messages, bool *ring) {
+static void after_put(struct mpf_lane_shm *lane, unsigned messages) {
     MPF_FAULT("lane.put.before_wake");
-    mpf_eventcount_notify(&lane->readers, messages > INT32_MAX ? INT32_MAX : (int)messages);
-    /* the fence of the notification orders `published` before this look; pairs with the reader's announcement */
-    *ring = atomic_load_explicit(&lane->bells, memory_order_relaxed) != 0;
+    mpf_eventcount_notify(&lane->readers, (int)messages);
 }
 
 static int put_one(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message,
-                   struct mpf_ref *block, const struct mpf_lane_limit *limit, bool *ring) {
+                   struct mpf_ref *block, const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer) {
     int rc;
-    *ring = false;
     if (closed_for(lane, MPF_LANE_NO_READERS))
         return -EPIPE;
     mpf_section_enter(arena, &lane->tail);
@@ -322,16 +322,16 @@ static int put_one(struct mpf_arena *arena, struct mpf_lane_shm *lane, const str
     else
         rc = append_inline(arena, lane, message, &tail);
     if (rc == 0)
-        tail_commit(lane, &tail, 1);
+        tail_commit(lane, &tail, 1, ringer);
     mpf_section_leave(arena, &lane->tail);
     if (rc == 0)
-        after_put(lane, 1, ring);
+        after_put(lane, 1);
     return rc;
 }
 
 int mpf_lane_put(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message,
-                 const struct mpf_lane_limit *limit, bool *ring) {
-    return put_one(arena, lane, message, NULL, limit, ring);
+                 const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer) {
+    return put_one(arena, lane, message, NULL, limit, ringer);
 }
 
 int mpf_lane_fill(struct mpf_arena *arena, const struct mpf_lane_message *message, struct mpf_ref *block) {
@@ -342,15 +342,14 @@ int mpf_lane_fill(struct mpf_arena *arena, const struct mpf_lane_message *messag
 }
 
 int mpf_lane_put_block(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct mpf_ref *block,
-                       const struct mpf_lane_message *message, const struct mpf_lane_limit *limit, bool *ring) {
-    return put_one(arena, lane, message, block, limit, ring);
+                       const struct mpf_lane_message *message, const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer) {
+    return put_one(arena, lane, message, block, limit, ringer);
 }
 
 int mpf_lane_put_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *messages,
-                      unsigned count, const struct mpf_lane_limit *limit, bool *ring) {
+                      unsigned count, const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer) {
     int rc = 0;
     unsigned done = 0;
-    *ring = false;
     if (closed_for(lane, MPF_LANE_NO_READERS))
         return -EPIPE;
     mpf_section_enter(arena, &lane->tail);
@@ -359,11 +358,11 @@ int mpf_lane_put_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, const 
     while (done < allowed && (rc = append_inline(arena, lane, &messages[done], &tail)) == 0)
         done++;
     if (done > 0)
-        tail_commit(lane, &tail, done);
+        tail_commit(lane, &tail, done, ringer);
     mpf_section_leave(arena, &lane->tail);
     if (done == 0)
         return rc < 0 ? rc : -EAGAIN;
-    after_put(lane, done, ring);
+    after_put(lane, done);
     return (int)done;
 }
 
@@ -534,12 +533,19 @@ int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const 
     return 0;
 }
 
-void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what, bool *ring) {
+void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what) {
     /* release pairs with the acquire in closed_for: all that was put before is seen by who sees the end */
     atomic_fetch_or_explicit(&lane->closed, what, memory_order_release);
     mpf_eventcount_notify(&lane->readers, INT32_MAX);
     mpf_eventcount_notify(&lane->writers, INT32_MAX);
-    *ring = atomic_load_explicit(&lane->bells, memory_order_relaxed) != 0;
+}
+
+uint64_t mpf_lane_announce(struct mpf_arena *arena, struct mpf_lane_shm *lane, int delta) {
+    mpf_section_enter(arena, &lane->tail);
+    atomic_fetch_add_explicit(&lane->bells, (uint32_t)delta, memory_order_relaxed);
+    uint64_t messages = mpf_lane_count(lane);
+    mpf_section_leave(arena, &lane->tail);
+    return messages;
 }
 
 void mpf_lane_divert(struct mpf_arena *arena, struct mpf_lane_shm *lane) {

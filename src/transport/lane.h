@@ -41,7 +41,7 @@ struct mpf_lane_shm {
     _Alignas(64) struct mpf_eventcount_shm readers;
     struct mpf_eventcount_shm writers;
     _Atomic uint32_t closed; /* MPF_LANE_NO_* */
-    _Atomic uint32_t bells;  /* readers that sleep on a descriptor: producers must ring */
+    _Atomic uint32_t bells;  /* != 0: readers sleep on a descriptor; announced and withdrawn inside `tail` */
 };
 
 enum {
@@ -65,6 +65,14 @@ struct mpf_lane_message {
     uint32_t tag; /* the caller's, arrives with the message */
 };
 
+/* How a reader that sleeps on a descriptor is woken. Called inside the lane's tail section before the message is published,
+ * so that a sender which dies in between has rung for nothing rather than not at all; the reader, which looks at the
+ * lane inside the same section, sees either no message and no sender at work, or the message. Must not block. */
+struct mpf_lane_ringer {
+    void (*ring)(void *context);
+    void *context;
+};
+
 /* A received message: `bytes` bytes at `data`, which is inside the caller's buffer, or inside `block` when block.off != 0;
  * the caller then owns that reference. */
 struct mpf_lane_received {
@@ -81,20 +89,20 @@ void mpf_lane_destroy(struct mpf_arena *arena, struct mpf_lane_shm *lane);
 void mpf_lane_recover(struct mpf_lane_shm *lane);
 
 /* For a message of up to MPF_LANE_INLINE_MAX bytes. 0, -EAGAIN (limit reached), -EPIPE (no readers), -ESHUTDOWN
- * (diverted), -ENOMEM. *ring is set when a sleeper on a descriptor has to be rung. */
+ * (diverted), -ENOMEM. */
 int mpf_lane_put(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message,
-                 const struct mpf_lane_limit *limit, bool *ring);
+                 const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer);
 
 /* For a longer one: first into a block of the caller's (this is the copy; no section is held), then the block into the
  * lane: as put, and *block is the lane's if 0 is returned, still the caller's if not. */
 int mpf_lane_fill(struct mpf_arena *arena, const struct mpf_lane_message *message, struct mpf_ref *block);
 int mpf_lane_put_block(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct mpf_ref *block,
-                       const struct mpf_lane_message *message, const struct mpf_lane_limit *limit, bool *ring);
+                       const struct mpf_lane_message *message, const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer);
 
 /* Puts as many of the messages as the limit allows, in order, visible at once. How many, or as above if none. No message
  * may be longer than MPF_LANE_INLINE_MAX. */
 int mpf_lane_put_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *messages,
-                      unsigned count, const struct mpf_lane_limit *limit, bool *ring);
+                      unsigned count, const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer);
 
 /* buffer: at least MPF_LANE_INLINE_MAX bytes. 0, -EAGAIN (empty), -EPIPE (empty, and no writers). */
 int mpf_lane_get(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, struct mpf_lane_received *received);
@@ -114,8 +122,12 @@ int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane);
 /* Until there is room below the limit or no reader is left. */
 int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit);
 
-/* Marks the lane with MPF_LANE_NO_* and wakes everybody concerned. *ring as in put. */
-void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what, bool *ring);
+/* Marks the lane with MPF_LANE_NO_* and wakes everybody who waits in shared memory. */
+void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what);
+
+/* For readers that sleep on a descriptor: changes `bells` by delta, and says how many messages there are; no sender is
+ * between ringing and publishing meanwhile. */
+uint64_t mpf_lane_announce(struct mpf_arena *arena, struct mpf_lane_shm *lane, int delta);
 
 /* No message is put any more once this has returned. */
 void mpf_lane_divert(struct mpf_arena *arena, struct mpf_lane_shm *lane);

@@ -16,10 +16,9 @@
  *
  * Callers hold nothing. Rings are taken off inside the head section: what is peeked at is what is read.
  *
- * Death. A sender killed between publishing and ringing has its socket closed by the kernel, and if it was the last on
- * its side the reader's poll ends; if other processes share that side, the end of the dead one is noticed by
- * nobody: a reader therefore sleeps no longer than PIPE_LOOK_MS at a time while it is announced and others share the
- * other side. Everything else is in lane.c and end.c. */
+ * Death. A sender rings before it publishes, both inside the tail section, and a reader announces itself and looks at the lane
+ * inside that section: a sender killed after ringing wakes the reader for nothing, one killed after publishing
+ * has rung. The announcement is withdrawn after the ring: at worst it is rung twice. The rest is in lane.c and end.c. */
 #include "transport/pipe.h"
 
 #include <errno.h>
@@ -77,23 +76,21 @@ bool mpf_pipe_diverted(const struct mpf_ref *end) {
     return (in != NULL && mpf_lane_diverted(in)) || (out != NULL && mpf_lane_diverted(out));
 }
 
-void mpf_pipe_announce(struct mpf_lane_shm *in) {
-    /* sequentially consistent: before the caller's look at the lane; pairs with the fence of the sender's notification */
-    atomic_store(&in->bells, 1);
+void mpf_pipe_ring(void *context) {
+    const struct mpf_pipe_bell *bell = context;
+    /* a socket that is full of rings needs no more; a peer that is gone reads nothing */
+    ssize_t sent = send(bell->fd, ring_frame, sizeof ring_frame, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)sent;
+    MPF_FAULT("pipe.ring.sent");
+    atomic_store_explicit(&bell->out->bells, 0, memory_order_relaxed);
 }
 
-int mpf_pipe_ring(struct mpf_arena *arena, struct mpf_lane_shm *out, int fd) {
-    int rc = 0;
-    mpf_section_enter(arena, &out->tail);
-    if (!mpf_lane_diverted(out) && atomic_exchange(&out->bells, 0) != 0) {
-        MPF_FAULT("pipe.ring.claimed");
-        /* a socket that is full of rings needs no more; a peer that is gone reads nothing */
-        if (send(fd, ring_frame, sizeof ring_frame, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN && errno != EPIPE &&
-            errno != ECONNRESET)
-            rc = -errno;
-    }
-    mpf_section_leave(arena, &out->tail);
-    return rc;
+bool mpf_pipe_may_sleep(struct mpf_arena *arena, struct mpf_lane_shm *in) {
+    mpf_section_enter(arena, &in->tail);
+    atomic_store_explicit(&in->bells, 1, memory_order_relaxed);
+    bool idle = mpf_lane_count(in) == 0;
+    mpf_section_leave(arena, &in->tail);
+    return idle;
 }
 
 int mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) {

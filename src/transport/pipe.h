@@ -22,10 +22,16 @@ struct mpf_lane_shm *mpf_pipe_out(const struct mpf_ref *end);
 void mpf_pipe_divert(const struct mpf_ref *end);
 bool mpf_pipe_diverted(const struct mpf_ref *end);
 
-/* A reader announces that it is about to sleep on its socket; it looks at the lane again after this. */
-void mpf_pipe_announce(struct mpf_lane_shm *in);
-/* Wakes such a reader through `fd`, this side's socket. 0 or -errno (the socket was closed behind our back). */
-int mpf_pipe_ring(struct mpf_arena *arena, struct mpf_lane_shm *out, int fd);
+/* What a sender needs to wake a reader that sleeps on its socket: the lane and this side's socket. */
+struct mpf_pipe_bell {
+    struct mpf_lane_shm *out;
+    int fd;
+};
+void mpf_pipe_ring(void *bell); /* an mpf_lane_ringer's; a socket that was closed behind our back stays unrung */
+
+/* A reader is about to sleep on its socket. Whether there is nothing to get, so that it may. */
+bool mpf_pipe_may_sleep(struct mpf_arena *arena, struct mpf_lane_shm *in);
+
 /* Takes the rings off the socket; 1: nothing but the end of the stream is left, 0 otherwise. */
 int mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd);
 

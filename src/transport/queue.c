@@ -26,13 +26,43 @@ void mpf_queue_recover(struct mpf_arena *arena, mpf_off off, uint32_t dead) {
     mpf_lane_recover(&queue->lane);
     mpf_eventcount_recover(&queue->joiners);
     mpf_bell_recover(&queue->bell, &queue->lane.bells, dead);
-    if (mpf_lane_count(&queue->lane) != 0)
-        mpf_bell_ring(arena, &queue->bell);
+    mpf_bell_ring(arena, &queue->bell);
 }
 
 void mpf_queue_destroy(struct mpf_arena *arena, mpf_off off) {
     struct mpf_queue_shm *queue = mpf_at(arena, off);
     mpf_lane_destroy(arena, &queue->lane);
+}
+
+/* ---- bells: hung up, silenced and taken down inside the tail section, so that no sender is between ringing and publishing */
+
+void mpf_queue_ring(void *ringer) {
+    const struct mpf_queue_ringer *self = ringer;
+    mpf_bell_ring(self->arena, &self->queue->bell);
+}
+
+int mpf_queue_hang_bell(struct mpf_arena *arena, struct mpf_queue_shm *queue, struct mpf_bell *bell) {
+    mpf_section_enter(arena, &queue->lane.tail);
+    int rc = mpf_bell_open(arena, &queue->bell, &queue->lane.bells, bell);
+    if (rc == 0 && (mpf_lane_count(&queue->lane) != 0 || atomic_load(&queue->lane.closed) != 0))
+        mpf_bell_ring(arena, &queue->bell);
+    mpf_section_leave(arena, &queue->lane.tail);
+    return rc;
+}
+
+void mpf_queue_drop_bell(struct mpf_arena *arena, struct mpf_queue_shm *queue, struct mpf_bell *bell) {
+    mpf_section_enter(arena, &queue->lane.tail);
+    mpf_bell_close(arena, &queue->bell, &queue->lane.bells, bell);
+    mpf_section_leave(arena, &queue->lane.tail);
+}
+
+void mpf_queue_settle_bell(struct mpf_arena *arena, struct mpf_queue_shm *queue, const struct mpf_bell *bell) {
+    if (mpf_lane_count(&queue->lane) != 0 || atomic_load(&queue->lane.closed) != 0)
+        return;
+    mpf_section_enter(arena, &queue->lane.tail);
+    if (mpf_lane_count(&queue->lane) == 0)
+        mpf_bell_silence(&queue->bell, bell);
+    mpf_section_leave(arena, &queue->lane.tail);
 }
 
 uint64_t mpf_queue_unfinished(const struct mpf_queue_shm *queue) {

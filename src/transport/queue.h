@@ -17,6 +17,19 @@ int mpf_queue_init(struct mpf_arena *arena, struct mpf_queue_shm *queue, uint64_
 void mpf_queue_recover(struct mpf_arena *arena, mpf_off off, uint32_t dead);
 void mpf_queue_destroy(struct mpf_arena *arena, mpf_off off);
 
+/* An mpf_lane_ringer's: rings the bells. */
+struct mpf_queue_ringer {
+    struct mpf_arena *arena;
+    struct mpf_queue_shm *queue;
+};
+void mpf_queue_ring(void *ringer);
+
+/* This process's bell: readable while there is something to get. 0, or as mpf_bell_open. */
+int mpf_queue_hang_bell(struct mpf_arena *arena, struct mpf_queue_shm *queue, struct mpf_bell *bell);
+void mpf_queue_drop_bell(struct mpf_arena *arena, struct mpf_queue_shm *queue, struct mpf_bell *bell);
+/* Makes it unreadable if there is nothing to get. */
+void mpf_queue_settle_bell(struct mpf_arena *arena, struct mpf_queue_shm *queue, const struct mpf_bell *bell);
+
 /* One more task is finished. 0, -ERANGE: more than were put; nothing changed. */
 int mpf_queue_finish(struct mpf_queue_shm *queue);
 /* Until every task that was put is finished. 0, -ETIMEDOUT, -EINTR. */
