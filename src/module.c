@@ -35,6 +35,8 @@ static int (*const module_registrations[])(PyObject *module) = {
     mpf_condition_register,
     mpf_event_register,
     mpf_barrier_register,
+    mpf_message_register,
+    mpf_queue_register,
     mpf_inspect_register,
 };
 
@@ -59,6 +61,10 @@ mpf_module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->broken_barrier_error);
     Py_VISIT(state->lock_type);
     Py_VISIT(state->rlock_type);
+    Py_VISIT(state->message_type);
+    Py_VISIT(state->buffer_type);
+    Py_VISIT(state->queue_full);
+    Py_VISIT(state->queue_empty);
     return mpf_codec_traverse(state->codec, visit, arg);
 }
 
@@ -71,6 +77,10 @@ mpf_module_clear(PyObject *module)
     Py_CLEAR(state->broken_barrier_error);
     Py_CLEAR(state->lock_type);
     Py_CLEAR(state->rlock_type);
+    Py_CLEAR(state->message_type);
+    Py_CLEAR(state->buffer_type);
+    Py_CLEAR(state->queue_full);
+    Py_CLEAR(state->queue_empty);
     return mpf_codec_clear(state->codec);
 }
 

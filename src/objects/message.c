@@ -18,6 +18,8 @@
 
 #include <errno.h>
 
+#include "objects/types.h"
+
 #define MESSAGE_DETACH (256 * 1024)
 
 struct message_block {
@@ -87,10 +89,10 @@ int
 mpf_message_register(PyObject *module)
 {
     struct mpf_state *state = mpf_state_of(module);
-    if (mpf_state_add_type(module, &message_block_spec, &state->message_type) < 0) {
+    if (mpf_state_add_type(module, &message_block_spec, NULL, &state->message_type) < 0) {
         return -1;
     }
-    return mpf_state_add_type(module, &message_buffer_spec, &state->buffer_type);
+    return mpf_state_add_type(module, &message_buffer_spec, NULL, &state->buffer_type);
 }
 
 /* ---- sending ---- */

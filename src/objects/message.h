@@ -7,8 +7,6 @@
 #include "objects/wait.h"
 #include "transport/lane.h"
 
-int mpf_message_register(PyObject *module);
-
 /* Puts the encoded message in the lane, waiting for room until the wait's deadline. 0, or -errno: -EAGAIN / -ETIMEDOUT
  * (no room in time), -EPIPE, -ESHUTDOWN, -ENOMEM, -EINTR (an exception is set). tag arrives with the message. */
 int mpf_message_send(struct mpf_wait *wait, struct mpf_lane_shm *lane, const struct mpf_message *message,

@@ -23,6 +23,7 @@
 #include "objects/message.h"
 #include "objects/shared.h"
 #include "objects/types.h"
+#include "sync/semaphore.h"
 #include "transport/end.h"
 #include "transport/queue.h"
 
@@ -770,7 +771,7 @@ static PyType_Spec queue_spec = {
 };
 
 int
-mpf_queue_type_register(PyObject *module)
+mpf_queue_register(PyObject *module)
 {
     static const struct mpf_block_hooks queue_hooks = {mpf_queue_recover, mpf_queue_destroy};
     static const struct mpf_block_hooks end_hooks = {NULL, mpf_end_destroy};
@@ -787,5 +788,5 @@ mpf_queue_type_register(PyObject *module)
     }
     mpf_block_set_hooks(MPF_BLOCK_QUEUE, &queue_hooks);
     mpf_block_set_hooks(MPF_BLOCK_PIPE, &end_hooks);
-    return mpf_state_add_type(module, &queue_spec, NULL);
+    return mpf_state_add_type(module, &queue_spec, NULL, NULL);
 }

@@ -13,6 +13,11 @@ struct mpf_state {
     /* owned: types that another file of objects/ has to recognise */
     PyTypeObject *lock_type;
     PyTypeObject *rlock_type;
+    PyTypeObject *message_type;
+    PyTypeObject *buffer_type;
+    /* owned: the module queue's exceptions */
+    PyObject *queue_full;
+    PyObject *queue_empty;
 
     struct mpf_codec *codec; /* owned */
 

@@ -9,6 +9,8 @@ int mpf_semaphore_register(PyObject *module);
 int mpf_condition_register(PyObject *module);
 int mpf_event_register(PyObject *module);
 int mpf_barrier_register(PyObject *module);
+int mpf_message_register(PyObject *module);
+int mpf_queue_register(PyObject *module);
 int mpf_inspect_register(PyObject *module);
 int mpf_codec_register(PyObject *module);
 

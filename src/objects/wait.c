@@ -151,6 +151,23 @@ wait_sort_arguments(const char *function, const char *const *names, int count, P
     return 0;
 }
 
+/* block and timeout, either of which may be missing, as one deadline. */
+static int
+wait_deadline_of(PyObject *block_given, PyObject *timeout, int64_t *deadline)
+{
+    int block = 1;
+    if (block_given != NULL && wait_parse_block(block_given, &block) < 0) {
+        return -1;
+    }
+    if (mpf_wait_deadline(timeout, deadline) < 0) {
+        return -1;
+    }
+    if (!block) {
+        *deadline = 0;
+    }
+    return 0;
+}
+
 int
 mpf_wait_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int64_t *deadline)
 {
@@ -159,17 +176,23 @@ mpf_wait_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *kwname
     if (wait_sort_arguments("acquire", names, 2, args, nargs, kwnames, slots) < 0) {
         return -1;
     }
-    int block = 1;
-    if (slots[0] != NULL && wait_parse_block(slots[0], &block) < 0) {
+    return wait_deadline_of(slots[0], slots[1], deadline);
+}
+
+int
+mpf_wait_parse_put(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **object, int64_t *deadline)
+{
+    static const char *const names[] = {"obj", "block", "timeout"};
+    PyObject *slots[3] = {NULL, NULL, NULL}; /* borrowed */
+    if (wait_sort_arguments("put", names, 3, args, nargs, kwnames, slots) < 0) {
         return -1;
     }
-    if (mpf_wait_deadline(slots[1], deadline) < 0) {
+    if (slots[0] == NULL) {
+        PyErr_SetString(PyExc_TypeError, "put() missing 1 required positional argument: 'obj'");
         return -1;
     }
-    if (!block) {
-        *deadline = 0;
-    }
-    return 0;
+    *object = slots[0];
+    return wait_deadline_of(slots[1], slots[2], deadline);
 }
 
 int

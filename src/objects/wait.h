@@ -24,6 +24,9 @@ int mpf_wait_deadline(PyObject *timeout, int64_t *deadline);
  * 0 or -1 with an exception. */
 int mpf_wait_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, int64_t *deadline);
 
+/* The arguments (obj, block=True, timeout=None) of every put(). *object is borrowed. 0 or -1 with an exception. */
+int mpf_wait_parse_put(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **object, int64_t *deadline);
+
 /* The argument (timeout=None) of a wait() that is called `name`. *timeout is borrowed. 0 or -1 with an exception. */
 int mpf_wait_parse_timeout(const char *name, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                            PyObject **timeout);
