@@ -116,23 +116,28 @@ message_fill(struct mpf_arena *arena, const struct mpf_lane_message *message, st
     return rc;
 }
 
+struct mpf_lane_message
+mpf_message_parcel(const struct mpf_message *message, uint32_t tag)
+{
+    return (struct mpf_lane_message){message->flat, message->bytes, message_write, message, tag};
+}
+
 int
-mpf_message_send(struct mpf_wait *wait, struct mpf_lane_shm *lane, const struct mpf_message *message,
-                 const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer, uint32_t tag)
+mpf_message_send(struct mpf_wait *wait, struct mpf_lane_shm *lane, const struct mpf_lane_message *parcel,
+                 const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer)
 {
     struct mpf_arena *arena = wait->park.arena;
-    struct mpf_lane_message parcel = {message->flat, message->bytes, message_write, message, tag};
     struct mpf_ref block = {0};
-    bool spill = message->bytes > MPF_LANE_INLINE_MAX;
+    bool spill = parcel->bytes > MPF_LANE_INLINE_MAX;
     int rc = 0;
     for (;;) {
         if (spill && block.off == 0 && !mpf_lane_full(lane, limit)) {
-            rc = message_fill(arena, &parcel, &block);
+            rc = message_fill(arena, parcel, &block);
         }
         if (rc == 0) {
-            rc = !spill             ? mpf_lane_put(arena, lane, &parcel, limit, ringer)
+            rc = !spill             ? mpf_lane_put(arena, lane, parcel, limit, ringer)
                  : block.off == 0   ? -EAGAIN
-                                    : mpf_lane_put_block(arena, lane, &block, &parcel, limit, ringer);
+                                    : mpf_lane_put_block(arena, lane, &block, parcel, limit, ringer);
         }
         if (rc != -EAGAIN || wait->park.deadline == 0) {
             break;

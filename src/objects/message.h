@@ -7,10 +7,13 @@
 #include "objects/wait.h"
 #include "transport/lane.h"
 
-/* Puts the encoded message in the lane, waiting for room until the wait's deadline. 0, or -errno: -EAGAIN / -ETIMEDOUT
- * (no room in time), -EPIPE, -ESHUTDOWN, -ENOMEM, -EINTR (an exception is set). tag arrives with the message. */
-int mpf_message_send(struct mpf_wait *wait, struct mpf_lane_shm *lane, const struct mpf_message *message,
-                     const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer, uint32_t tag);
+/* The encoded message as the lane takes it; tag arrives with it. */
+struct mpf_lane_message mpf_message_parcel(const struct mpf_message *message, uint32_t tag);
+
+/* Puts it in the lane, waiting for room until the wait's deadline. 0, or -errno: -EAGAIN / -ETIMEDOUT (no room in time),
+ * -EPIPE, -ESHUTDOWN, -ENOMEM, -EINTR (an exception is set). */
+int mpf_message_send(struct mpf_wait *wait, struct mpf_lane_shm *lane, const struct mpf_lane_message *parcel,
+                     const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer);
 
 /* Waits for a message until the wait's deadline. buffer: MPF_LANE_INLINE_MAX bytes. 0, -EAGAIN / -ETIMEDOUT (none came),
  * -EPIPE (none will), -EINTR (an exception is set). */

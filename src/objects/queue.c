@@ -201,7 +201,8 @@ queue_send(struct queue_object *queue, struct mpf_wait *wait, const struct mpf_m
     struct mpf_queue_shm *shm = queue->base.shm;
     struct mpf_queue_ringer ringer = {wait->park.arena, shm};
     const struct mpf_lane_ringer ring = {mpf_queue_ring, &ringer};
-    return mpf_message_send(wait, &shm->lane, message, &shm->limit, &ring, 0);
+    struct mpf_lane_message parcel = mpf_message_parcel(message, 0);
+    return mpf_message_send(wait, &shm->lane, &parcel, &shm->limit, &ring);
 }
 
 /* An object that cannot be encoded: raised, or given to a subclass's _on_queue_feeder_error. */

@@ -489,14 +489,19 @@ static bool room_or_end(const struct mpf_lane_shm *lane, const struct mpf_lane_l
     return !mpf_lane_full(lane, limit) || closed_for(lane, MPF_LANE_NO_READERS | MPF_LANE_DIVERTED);
 }
 
-int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane) {
+bool mpf_lane_spin(struct mpf_park *park, struct mpf_lane_shm *lane) {
     struct mpf_spin spin;
     bool ready = message_or_end(lane);
     if (ready)
-        return 0;
+        return true;
     for (mpf_spin_begin(&spin, park, &lane->published); !ready && mpf_spin_next(&spin);)
         ready = message_or_end(lane);
     mpf_spin_end(&spin, ready);
+    return ready;
+}
+
+int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane) {
+    bool ready = mpf_lane_spin(park, lane);
     while (!ready) {
         struct mpf_eventcount_key key = mpf_eventcount_prepare(&lane->readers);
         if (message_or_end(lane)) {
@@ -538,14 +543,6 @@ void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what) {
     atomic_fetch_or_explicit(&lane->closed, what, memory_order_release);
     mpf_eventcount_notify(&lane->readers, INT32_MAX);
     mpf_eventcount_notify(&lane->writers, INT32_MAX);
-}
-
-uint64_t mpf_lane_announce(struct mpf_arena *arena, struct mpf_lane_shm *lane, int delta) {
-    mpf_section_enter(arena, &lane->tail);
-    atomic_fetch_add_explicit(&lane->bells, (uint32_t)delta, memory_order_relaxed);
-    uint64_t messages = mpf_lane_count(lane);
-    mpf_section_leave(arena, &lane->tail);
-    return messages;
 }
 
 void mpf_lane_divert(struct mpf_arena *arena, struct mpf_lane_shm *lane) {

@@ -117,6 +117,8 @@ uint64_t mpf_lane_count(const struct mpf_lane_shm *lane);
 uint64_t mpf_lane_total(const struct mpf_lane_shm *lane);
 bool mpf_lane_full(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit);
 
+/* Spins for what mpf_lane_await_message waits for. Whether it came. */
+bool mpf_lane_spin(struct mpf_park *park, struct mpf_lane_shm *lane);
 /* Until there is something to get or no writer is left. 0, -ETIMEDOUT, -EINTR. */
 int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane);
 /* Until there is room below the limit or no reader is left. */
@@ -124,10 +126,6 @@ int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const 
 
 /* Marks the lane with MPF_LANE_NO_* and wakes everybody who waits in shared memory. */
 void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what);
-
-/* For readers that sleep on a descriptor: changes `bells` by delta, and says how many messages there are; no sender is
- * between ringing and publishing meanwhile. */
-uint64_t mpf_lane_announce(struct mpf_arena *arena, struct mpf_lane_shm *lane, int delta);
 
 /* No message is put any more once this has returned. */
 void mpf_lane_divert(struct mpf_arena *arena, struct mpf_lane_shm *lane);

@@ -14,7 +14,8 @@
  * Invariants. No ring is written after the diversion (both happen inside the lane's tail section), so rings only precede
  * frames. Messages in a lane are older than frames on the socket.
  *
- * Callers hold nothing. Rings are taken off inside the head section: what is peeked at is what is read.
+ * Callers hold nothing. Rings are written and taken off inside the tail section: what is peeked at is what is read. They
+ * stay on the socket while there is something to get, so that every reader that sleeps there wakes.
  *
  * Death. A sender rings before it publishes, both inside the tail section, and a reader announces itself and looks at the lane
  * inside that section: a sender killed after ringing wakes the reader for nothing, one killed after publishing
@@ -85,31 +86,36 @@ void mpf_pipe_ring(void *context) {
     atomic_store_explicit(&bell->out->bells, 0, memory_order_relaxed);
 }
 
-bool mpf_pipe_may_sleep(struct mpf_arena *arena, struct mpf_lane_shm *in) {
-    mpf_section_enter(arena, &in->tail);
-    atomic_store_explicit(&in->bells, 1, memory_order_relaxed);
-    bool idle = mpf_lane_count(in) == 0;
-    mpf_section_leave(arena, &in->tail);
-    return idle;
-}
-
-int mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) {
+/* Inside the tail section: nobody rings meanwhile, and what is peeked at is what is read. 1: the stream has ended. */
+static int take_rings(int fd) {
     unsigned char frames[4 * 16];
-    int end = 0;
-    mpf_section_enter(arena, &in->head);
     for (;;) {
         ssize_t seen = recv(fd, frames, sizeof frames, MSG_PEEK | MSG_DONTWAIT);
         size_t rings = 0;
         while (seen >= 4 && rings + 4 <= (size_t)seen && memcmp(frames + rings, ring_frame, 4) == 0)
             rings += 4;
-        end = seen == 0 || (seen < 0 && errno == ECONNRESET);
         if (rings == 0)
-            break;
+            return seen == 0 || (seen < 0 && errno == ECONNRESET);
         if (recv(fd, frames, rings, MSG_DONTWAIT) < 0)
-            break;
+            return 0;
     }
-    mpf_section_leave(arena, &in->head);
-    return end;
+}
+
+int mpf_pipe_prepare_sleep(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) {
+    int rc = 0;
+    mpf_section_enter(arena, &in->tail);
+    if (mpf_lane_count(in) == 0 && !mpf_lane_diverted(in)) {
+        rc = take_rings(fd) ? -EPIPE : 1;
+        atomic_store_explicit(&in->bells, 1, memory_order_relaxed);
+    }
+    mpf_section_leave(arena, &in->tail);
+    return rc;
+}
+
+void mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) {
+    mpf_section_enter(arena, &in->tail);
+    (void)take_rings(fd);
+    mpf_section_leave(arena, &in->tail);
 }
 
 void mpf_pipe_recover(struct mpf_arena *arena, mpf_off off, uint32_t dead) {

@@ -29,11 +29,11 @@ struct mpf_pipe_bell {
 };
 void mpf_pipe_ring(void *bell); /* an mpf_lane_ringer's; a socket that was closed behind our back stays unrung */
 
-/* A reader is about to sleep on its socket. Whether there is nothing to get, so that it may. */
-bool mpf_pipe_may_sleep(struct mpf_arena *arena, struct mpf_lane_shm *in);
-
-/* Takes the rings off the socket; 1: nothing but the end of the stream is left, 0 otherwise. */
-int mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd);
+/* A reader is about to sleep on its socket: takes the rings off it and announces the sleeper. 1: it may sleep. 0: there is
+ * something to get, or the pipe is diverted. -EPIPE: nothing to get, and the other side is gone. */
+int mpf_pipe_prepare_sleep(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd);
+/* The same without announcing anybody: afterwards the socket holds frames only, if the pipe is diverted. */
+void mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd);
 
 /* Block hooks of the pipe itself (its ends have their own). */
 void mpf_pipe_recover(struct mpf_arena *arena, mpf_off off, uint32_t dead);
