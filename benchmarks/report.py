@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 
-from benchmarks import peers
+from benchmarks import peers, statistics
 
 HEADINGS = {"locks": "Locks", "values": "Values and arrays", "queues": "Queues", "pipes": "Pipes", "pools": "Pools",
             "processes": "Processes", "managers": "Managers and shared memory"}
@@ -68,12 +68,28 @@ def _ratio(result):
     return f"{ratio.median:.3g}x ({ratio.least:.3g}–{ratio.greatest:.3g})"
 
 
+def ahead(row, results):
+    """Names of the peers that are faster than mpfast in a row, by the ratios within each round."""
+    subject = results.get(peers.SUBJECT)
+    if subject is None or not subject.samples or not row.timed:
+        return []
+    faster = []
+    for name, result in results.items():
+        if name not in (peers.REFERENCE, peers.SUBJECT):
+            ratio = statistics.ratios(subject.samples, result.samples)
+            if ratio and ratio.median > 1:
+                faster.append(name)
+    return faster
+
+
 def _peers(row, results):
+    faster = ahead(row, results)
     entries = []
     for name, result in results.items():
         if name in (peers.REFERENCE, peers.SUBJECT) or not result.samples:
             continue
-        entries.append(f"{name} {f'{result.ratio.median:.3g}x' if result.ratio else _cell(row, result)}")
+        entry = f"{name} {f'{result.ratio.median:.3g}x' if result.ratio else _cell(row, result)}"
+        entries.append(entry + " (ahead)" if name in faster else entry)
     return ", ".join(entries)
 
 
@@ -130,11 +146,12 @@ class TextTable:
 
 
 def summary_line(measured):
-    """How many bars are met, in one line."""
+    """How many bars are met and how often a peer is ahead, in one line."""
     verdicts = [verdict(row, results.get(peers.SUBJECT)) for row, results in measured]
     failed = sum(result.failed for _, results in measured for result in results.values())
+    behind = sum(bool(ahead(row, results)) for row, results in measured)
     return (f"{verdicts.count('met')} bars met, {verdicts.count('short')} short, "
-            f"{verdicts.count('')} rows without a bar or a figure, {failed} failures")
+            f"{verdicts.count('')} rows without a bar or a figure, {behind} rows with a peer ahead, {failed} failures")
 
 
 def machine():

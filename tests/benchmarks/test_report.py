@@ -46,6 +46,13 @@ def test_line_shows_times_ratio_bar_and_peers():
     assert line == ["some <work>", "5.0 µs", "1.5 µs", "3.5x (3–4)", "3x", "met", "faster-fifo 2x"]
 
 
+def test_a_peer_that_is_ahead_is_marked():
+    results = measured([4.0], [2.0], loky=[1.0], billiard=[3.0])
+    assert report.ahead(row(), results) == ["loky"]
+    assert report.columns(row(), results, bars=False)[-1] == "loky 4x (ahead), billiard 1.33x"
+    assert "1 rows with a peer ahead" in report.summary_line([(row(), results)])
+
+
 def test_missing_features_and_failures_are_told_apart():
     results = measured([1.0], [])
     assert report.columns(row(), results, bars=False)[2] == "n/a"
