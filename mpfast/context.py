@@ -4,6 +4,7 @@ Which start method a process uses is kept in one place, the standard library's d
 package, it is the same for both, and it reaches children as it always did.
 """
 import functools
+import importlib
 import multiprocessing.context as _stdlib
 import sys
 
@@ -13,6 +14,17 @@ from ._mirror import mirror
 mirror(__name__)
 
 __all__ = ()
+
+
+class _Submodules:
+    """This package's modules as attributes, imported when first asked for; cheaper than an import statement each time."""
+
+    def __getattr__(self, name):
+        module = self.__dict__[name] = importlib.import_module(f"{__package__}.{name}")
+        return module
+
+
+_submodules = _Submodules()
 
 
 class _Factories:
@@ -32,38 +44,31 @@ class _Factories:
 
     def Lock(self):
         """Returns a non-recursive lock."""
-        from .synchronize import Lock
-        return Lock(ctx=self.get_context())
+        return _submodules.synchronize.Lock(ctx=self.get_context())
 
     def RLock(self):
         """Returns a recursive lock."""
-        from .synchronize import RLock
-        return RLock(ctx=self.get_context())
+        return _submodules.synchronize.RLock(ctx=self.get_context())
 
     def Condition(self, lock=None):
         """Returns a condition on *lock* (an RLock of its own by default)."""
-        from .synchronize import Condition
-        return Condition(lock, ctx=self.get_context())
+        return _submodules.synchronize.Condition(lock, ctx=self.get_context())
 
     def Semaphore(self, value=1):
         """Returns a semaphore with *value* permits."""
-        from .synchronize import Semaphore
-        return Semaphore(value, ctx=self.get_context())
+        return _submodules.synchronize.Semaphore(value, ctx=self.get_context())
 
     def BoundedSemaphore(self, value=1):
         """Returns a semaphore with *value* permits that cannot be released above that."""
-        from .synchronize import BoundedSemaphore
-        return BoundedSemaphore(value, ctx=self.get_context())
+        return _submodules.synchronize.BoundedSemaphore(value, ctx=self.get_context())
 
     def Event(self):
         """Returns an event that is not set."""
-        from .synchronize import Event
-        return Event(ctx=self.get_context())
+        return _submodules.synchronize.Event(ctx=self.get_context())
 
     def Barrier(self, parties, action=None, timeout=None):
         """Returns a barrier for *parties*; one of them calls *action*; *timeout* (seconds) is the default of wait()."""
-        from .synchronize import Barrier
-        return Barrier(parties, action, timeout, ctx=self.get_context())
+        return _submodules.synchronize.Barrier(parties, action, timeout, ctx=self.get_context())
 
     def Queue(self, maxsize=0):
         """Returns a queue of at most *maxsize* items (0: no bound)."""
@@ -166,7 +171,8 @@ class DefaultContext(_Factories, _stdlib.DefaultContext):
 
     def get_context(self, method=None):
         if method is None:
-            return _counterpart(self._state.get_context())
+            context = (self._own_state or _stdlib._default_context).get_context()
+            return _counterpart(context)
         return super().get_context(method)
 
 

@@ -56,15 +56,9 @@ static int
 mpf_module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     struct mpf_state *state = mpf_state_of(module);
-    Py_VISIT(state->owner_died);
-    Py_VISIT(state->owner_died_warning);
-    Py_VISIT(state->broken_barrier_error);
-    Py_VISIT(state->lock_type);
-    Py_VISIT(state->rlock_type);
-    Py_VISIT(state->message_type);
-    Py_VISIT(state->buffer_type);
-    Py_VISIT(state->queue_full);
-    Py_VISIT(state->queue_empty);
+#define MODULE_VISIT(type, name) Py_VISIT(state->name);
+    MPF_STATE_OWNED(MODULE_VISIT)
+#undef MODULE_VISIT
     return mpf_codec_traverse(state->codec, visit, arg);
 }
 
@@ -72,15 +66,9 @@ static int
 mpf_module_clear(PyObject *module)
 {
     struct mpf_state *state = mpf_state_of(module);
-    Py_CLEAR(state->owner_died);
-    Py_CLEAR(state->owner_died_warning);
-    Py_CLEAR(state->broken_barrier_error);
-    Py_CLEAR(state->lock_type);
-    Py_CLEAR(state->rlock_type);
-    Py_CLEAR(state->message_type);
-    Py_CLEAR(state->buffer_type);
-    Py_CLEAR(state->queue_full);
-    Py_CLEAR(state->queue_empty);
+#define MODULE_CLEAR(type, name) Py_CLEAR(state->name);
+    MPF_STATE_OWNED(MODULE_CLEAR)
+#undef MODULE_CLEAR
     return mpf_codec_clear(state->codec);
 }
 

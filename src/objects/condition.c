@@ -320,11 +320,15 @@ condition_init(PyObject *op, PyObject *args, PyObject *kwargs)
         PyErr_SetString(PyExc_TypeError, "__init__() missing 1 required keyword-only argument: 'ctx'");
         return -1;
     }
+    struct mpf_state *state = mpf_state_of_type(Py_TYPE(op));
+    if (state == NULL) {
+        return -1;
+    }
     int given = lock == Py_None ? 0 : PyObject_IsTrue(lock);
     if (given < 0) {
         return -1;
     }
-    lock = given ? Py_NewRef(lock) : PyObject_CallMethod(ctx, "RLock", NULL);
+    lock = given ? Py_NewRef(lock) : PyObject_CallMethodNoArgs(ctx, state->name_rlock);
     if (lock == NULL) {
         return -1;
     }

@@ -152,10 +152,10 @@ mpf_lock_is_native(struct mpf_state *state, PyObject *lock)
     if (!PyObject_TypeCheck(lock, state->lock_type) && !PyObject_TypeCheck(lock, state->rlock_type)) {
         return false;
     }
-    static const char *const names[] = {"acquire", "release"};
+    PyObject *const names[] = {state->name_acquire, state->name_release}; /* borrowed */
     bool native = ((struct mpf_shared *)lock)->shm != NULL;
     for (int i = 0; i < 2 && native; i++) {
-        PyObject *method = PyObject_GetAttrString(lock, names[i]);
+        PyObject *method = PyObject_GetAttr(lock, names[i]);
         if (method == NULL) {
             PyErr_Clear();
             return false;
@@ -352,6 +352,12 @@ int
 mpf_lock_register(PyObject *module)
 {
     struct mpf_state *state = mpf_state_of(module);
+    state->name_acquire = PyUnicode_InternFromString("acquire");
+    state->name_release = PyUnicode_InternFromString("release");
+    state->name_rlock = PyUnicode_InternFromString("RLock");
+    if (state->name_acquire == NULL || state->name_release == NULL || state->name_rlock == NULL) {
+        return -1;
+    }
     if (mpf_state_add_type(module, &lock_spec, NULL, &state->lock_type) < 0) {
         return -1;
     }

@@ -5,23 +5,30 @@
 #include <Python.h>
 #include <stdatomic.h>
 
+/* Every owned reference in the state, one a line: X(type, name). */
+#define MPF_STATE_OWNED(X) \
+    /* exceptions (errors.c) */ \
+    X(PyObject, owner_died) \
+    X(PyObject, owner_died_warning) \
+    X(PyObject, broken_barrier_error) /* threading's */ \
+    X(PyObject, queue_full) /* the module queue's */ \
+    X(PyObject, queue_empty) \
+    /* types that another file of objects/ has to recognise */ \
+    X(PyTypeObject, lock_type) \
+    X(PyTypeObject, rlock_type) \
+    X(PyTypeObject, message_type) \
+    X(PyTypeObject, buffer_type) \
+    /* interned names */ \
+    X(PyObject, name_acquire) \
+    X(PyObject, name_release) \
+    X(PyObject, name_rlock)
+
 struct mpf_state {
-    /* owned: exceptions (errors.c) */
-    PyObject *owner_died;
-    PyObject *owner_died_warning;
-    PyObject *broken_barrier_error; /* threading's */
-    /* owned: types that another file of objects/ has to recognise */
-    PyTypeObject *lock_type;
-    PyTypeObject *rlock_type;
-    PyTypeObject *message_type;
-    PyTypeObject *buffer_type;
-    /* owned: the module queue's exceptions */
-    PyObject *queue_full;
-    PyObject *queue_empty;
-
+#define MPF_STATE_FIELD(type, name) type *name;
+    MPF_STATE_OWNED(MPF_STATE_FIELD)
+#undef MPF_STATE_FIELD
     struct mpf_codec *codec; /* owned */
-
-    _Atomic int strict; /* a killed owner raises OwnerDied (1) or warns (0) */
+    _Atomic int strict;      /* a killed owner raises OwnerDied (1) or warns (0) */
 };
 
 extern struct PyModuleDef mpf_module_def;
