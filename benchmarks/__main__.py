@@ -112,7 +112,7 @@ def main(arguments=None):
         return 0
     plan = make_plan(options)
     described, measured = measure(rows, names, plan, options)
-    print(report.summary_line(measured))
+    print("\n".join([*report.missing_lines(measured), report.summary_line(measured)]))
     write_files(measured, described, plan, options.output)
     failed = [results[name].failed for _, results in measured for name in (peers.REFERENCE, peers.SUBJECT)
               if name in results]

@@ -1,6 +1,7 @@
 """The table, as text and Markdown, and the JSON of a run."""
 from __future__ import annotations
 
+import collections
 import json
 import os
 import platform
@@ -152,6 +153,17 @@ def summary_line(measured):
     behind = sum(bool(ahead(row, results)) for row, results in measured)
     return (f"{verdicts.count('met')} bars met, {verdicts.count('short')} short, "
             f"{verdicts.count('')} rows without a bar or a figure, {behind} rows with a peer ahead, {failed} failures")
+
+
+def missing_lines(measured):
+    """Why there is n/a in the columns of the standard library and mpfast: list of lines, one for each reason."""
+    keys = collections.defaultdict(list)
+    for row, results in measured:
+        for name in (peers.REFERENCE, peers.SUBJECT):
+            result = results.get(name)
+            if result is not None and result.problem and not result.failed:
+                keys[name, result.problem].append(row.key)
+    return [f"n/a on {name}: {problem} ({', '.join(rows)})" for (name, problem), rows in keys.items()]
 
 
 def machine():

@@ -63,6 +63,13 @@ def test_missing_features_and_failures_are_told_apart():
     assert any("it broke" in line for line in lines)
 
 
+def test_reasons_of_what_is_missing_are_gathered():
+    results = measured([1.0], [])
+    results["mpfast"].problem = "has no such thing"
+    assert report.missing_lines([(row(), results), (row(), results)]) == [
+        "n/a on mpfast: has no such thing (some.key, some.key)"]
+
+
 def test_preface_says_when_mpfast_is_not_native():
     about = {"version": "1.0", "native": False, "why": "no compiler", "handed through": [], "native features": []}
     assert any("no compiler" in line for line in report.preface({"stdlib": {"version": None}, "mpfast": about}))
