@@ -21,7 +21,7 @@
 #include <string.h>
 
 #define MARKS_FIRST 8
-#define KEY_MAX 32 /* longest string that is kept for the next dict */
+#define KEY_MAX 16 /* longest string that is kept for the next dict */
 
 /* An object marked MPF_OP_SHARED; its operation is `distance` bytes from the start. */
 struct mark {
@@ -111,7 +111,7 @@ add_mark(struct reader *r, size_t distance, PyObject *obj)
 }
 
 /* Steals obj; NULL stays NULL. */
-static PyObject *
+static inline PyObject *
 marked(struct reader *r, bool shared, size_t distance, PyObject *obj)
 {
     if (shared && obj && add_mark(r, distance, obj) < 0)
@@ -194,40 +194,64 @@ new_ascii(struct reader *r, const uint8_t *data, size_t n)
     return s;
 }
 
-/* As new_ascii, but the string that the last dict had there if it is the same: it exists, and knows its hash. */
+#ifdef Py_GIL_DISABLED
 static PyObject *
 new_key(struct reader *r, const uint8_t *data, size_t n)
 {
-#ifdef Py_GIL_DISABLED
     return new_ascii(r, data, n);
+}
 #else
-    PyObject **slot, *s;
-    uint8_t copy[KEY_MAX];
-    uint64_t h = n;
-    if (n <= 1 || n > KEY_MAX)
-        return new_ascii(r, data, n);
-    memcpy(copy, data, n);
+/* The first and last bytes of 2 to KEY_MAX: all of them. */
+static inline void
+key_words(const uint8_t *data, size_t n, uint64_t *first, uint64_t *last)
+{
     if (n >= 8) {
-        uint64_t first, last;
-        memcpy(&first, copy, 8);
-        memcpy(&last, copy + n - 8, 8);
-        h ^= first + last * 31;
+        memcpy(first, data, 8);
+        memcpy(last, data + n - 8, 8);
     }
-    else
-        for (size_t i = 0; i < n; i++)
-            h = h * 31 + copy[i];
-    slot = &r->codec->keys[h * UINT64_C(0x9E3779B97F4A7C15) >> 56];
-    if (*slot && (size_t)PyUnicode_GET_LENGTH(*slot) == n && memcmp(PyUnicode_DATA(*slot), copy, n) == 0)
-        return Py_NewRef(*slot);
-    s = new_ascii(r, copy, n);
+    else if (n >= 4) {
+        uint32_t low, high;
+        memcpy(&low, data, 4);
+        memcpy(&high, data + n - 4, 4);
+        *first = (uint64_t)high << 32 | low;
+        *last = 0;
+    }
+    else {
+        uint16_t low, high;
+        memcpy(&low, data, 2);
+        memcpy(&high, data + n - 2, 2);
+        *first = (uint64_t)high << 32 | low;
+        *last = 0;
+    }
+}
+
+/* As new_ascii, but the string that an earlier dict had there if it is the same: it exists, and knows its hash. */
+static PyObject *
+new_key(struct reader *r, const uint8_t *data, size_t n)
+{
+    uint64_t first, last;
+    struct mpf_key *way;
+    PyObject *s;
+    if (n < 2 || n > KEY_MAX)
+        return new_ascii(r, data, n);
+    key_words(data, n, &first, &last);
+    __asm__("" : "+r"(first), "+r"(last)); /* compared and kept is what was read once */
+    way = r->codec->keys[((first ^ last * 31) + n) * UINT64_C(0x9E3779B97F4A7C15) >> (64 - MPF_CODEC_KEY_BITS)];
+    for (int i = 0; i < 2; i++)
+        if (way[i].first == first && way[i].last == last && way[i].length == n)
+            return Py_NewRef(way[i].string);
+    s = new_ascii(r, data, n);
     if (s) {
-        PyObject *old = *slot;
-        *slot = Py_NewRef(s);
+        PyObject *old = way[1].string;
+        way[1] = way[0];
+        way[0].string = Py_NewRef(s);
+        key_words(PyUnicode_DATA(s), n, &way[0].first, &way[0].last);
+        way[0].length = n;
         Py_XDECREF(old);
     }
     return s;
-#endif
 }
+#endif
 
 static PyObject *
 get_ascii(struct reader *r, bool is_short, bool as_key)

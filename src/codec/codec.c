@@ -40,8 +40,10 @@ mpf_codec_clear(struct mpf_codec *codec)
         mpf_encoder_free(e);
     }
 #ifndef Py_GIL_DISABLED
-    for (int i = 0; i < MPF_CODEC_KEYS; i++)
-        Py_CLEAR(codec->keys[i]);
+    for (int i = 0; i < 2 << MPF_CODEC_KEY_BITS; i++) {
+        codec->keys[i / 2][i % 2].length = 0;
+        Py_CLEAR(codec->keys[i / 2][i % 2].string);
+    }
 #endif
     im = codec->imports;
     codec->imports = NULL;

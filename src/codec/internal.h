@@ -13,7 +13,14 @@
 struct mpf_pickler;
 
 #define MPF_CODEC_IDLE 4   /* encoders kept for the next message */
-#define MPF_CODEC_KEYS 256 /* strings kept for the next dict with such a key */
+#define MPF_CODEC_KEY_BITS 8 /* 2 << this strings are kept for the next dict with such a key */
+
+/* A short ASCII string: its characters, all of them, as two words. */
+struct mpf_key {
+    PyObject *string; /* owned, or NULL with length 0 */
+    uint64_t first, last;
+    size_t length;
+};
 
 /* The exception that is set, taken aside; put back by mpf_raised_restore or dropped by mpf_raised_drop. */
 struct mpf_raised {
@@ -74,7 +81,7 @@ struct mpf_codec {
     unsigned version;            /* ForkingPickler's tp_version_tag when it was last found unchanged, or 0 */
     struct mpf_encoder *idle[MPF_CODEC_IDLE];
 #ifndef Py_GIL_DISABLED
-    PyObject *keys[MPF_CODEC_KEYS];
+    struct mpf_key keys[1 << MPF_CODEC_KEY_BITS][2];
 #endif
 };
 
