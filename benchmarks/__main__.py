@@ -80,7 +80,8 @@ def measure(rows, names, plan, options):
         for r in rows:
             if options.instructions:
                 results = harness.count_instructions(r, names)
-                r = dataclasses.replace(r, unit="instructions")
+                # The bars are about time.
+                r = dataclasses.replace(r, unit="instructions", bar=None)
             else:
                 results = harness.measure(r, names, plan, workers)
             measured.append((r, results))
