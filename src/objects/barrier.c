@@ -228,10 +228,13 @@ PyDoc_STRVAR(reset_doc,
 PyDoc_STRVAR(abort_doc,
 "abort($self, /)\n--\n\nBreak the barrier.  Whoever waits, or will, gets BrokenBarrierError.");
 
+MPF_SHARED_INIT_METHOD(barrier_init)
+
 static PyMethodDef barrier_methods[] = {
     {"wait", (PyCFunction)(void (*)(void))barrier_wait, METH_FASTCALL | METH_KEYWORDS, wait_doc},
     {"reset", barrier_reset, METH_NOARGS, reset_doc},
     {"abort", barrier_abort, METH_NOARGS, abort_doc},
+    MPF_SHARED_INIT_ENTRY(barrier_init, "parties, action=None, timeout=None, *, ctx"),
     {"__getstate__", barrier_getstate, METH_NOARGS, NULL},
     {"__setstate__", barrier_setstate, METH_O, NULL},
     {NULL, NULL, 0, NULL},

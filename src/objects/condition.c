@@ -391,6 +391,8 @@ PyDoc_STRVAR(notify_all_doc,
 "Wake all who wait.  AssertionError: the calling thread does not have the lock.");
 PyDoc_STRVAR(waiters_doc, "_waiters($self, /)\n--\n\nHow many wait and have not been notified.");
 
+MPF_SHARED_INIT_METHOD(condition_init)
+
 static PyMethodDef condition_methods[] = {
     {"acquire", (PyCFunction)(void (*)(void))condition_acquire, METH_FASTCALL | METH_KEYWORDS, acquire_doc},
     {"release", condition_release, METH_NOARGS, release_doc},
@@ -400,6 +402,7 @@ static PyMethodDef condition_methods[] = {
     {"notify", (PyCFunction)(void (*)(void))condition_notify, METH_VARARGS | METH_KEYWORDS, notify_doc},
     {"notify_all", condition_notify_all, METH_NOARGS, notify_all_doc},
     {"_waiters", condition_waiters, METH_NOARGS, waiters_doc},
+    MPF_SHARED_INIT_ENTRY(condition_init, "lock=None, *, ctx"),
     {"__getstate__", condition_getstate, METH_NOARGS, NULL},
     {"__setstate__", condition_setstate, METH_O, NULL},
     {NULL, NULL, 0, NULL},

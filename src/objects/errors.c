@@ -99,14 +99,9 @@ int
 mpf_errors_register(PyObject *module)
 {
     struct mpf_state *state = mpf_state_of(module);
-    PyObject *base = errors_import("multiprocessing.context", "ProcessError");
-    if (base == NULL) {
-        return -1;
-    }
     state->owner_died = PyErr_NewExceptionWithDoc(
         "mpfast.OwnerDied", "The process that held a lock was killed while it held it (strict mode); the lock is free.",
-        base, NULL);
-    Py_DECREF(base);
+        PyExc_RuntimeError, NULL);
     if (state->owner_died == NULL || PyModule_AddObjectRef(module, "OwnerDied", state->owner_died) < 0) {
         return -1;
     }

@@ -109,11 +109,14 @@ PyDoc_STRVAR(wait_doc,
 "wait($self, /, timeout=None)\n--\n\n"
 "Wait until the event is set; True, or False when timeout seconds have passed before.");
 
+MPF_SHARED_INIT_METHOD(event_init)
+
 static PyMethodDef event_methods[] = {
     {"is_set", event_is_set, METH_NOARGS, is_set_doc},
     {"set", event_set, METH_NOARGS, set_doc},
     {"clear", event_clear, METH_NOARGS, clear_doc},
     {"wait", (PyCFunction)(void (*)(void))event_wait, METH_FASTCALL | METH_KEYWORDS, wait_doc},
+    MPF_SHARED_INIT_ENTRY(event_init, "*, ctx"),
     {"__getstate__", event_getstate, METH_NOARGS, NULL},
     {"__setstate__", event_setstate, METH_O, NULL},
     {NULL, NULL, 0, NULL},

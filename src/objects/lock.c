@@ -309,6 +309,9 @@ PyDoc_STRVAR(count_doc, "_count($self, /)\n--\n\nHow often this process has the 
 PyDoc_STRVAR(get_value_doc, "_get_value($self, /)\n--\n\n1 when the lock is free, else 0.");
 PyDoc_STRVAR(is_zero_doc, "_is_zero($self, /)\n--\n\nWhether the lock is taken.");
 
+MPF_SHARED_INIT_METHOD(lock_init)
+MPF_SHARED_INIT_METHOD(rlock_init)
+
 #define LOCK_METHOD_TABLE(prefix, release_doc) \
     static PyMethodDef prefix##_methods[] = { \
         {"acquire", (PyCFunction)(void (*)(void))prefix##_acquire, METH_FASTCALL | METH_KEYWORDS, acquire_doc}, \
@@ -319,6 +322,7 @@ PyDoc_STRVAR(is_zero_doc, "_is_zero($self, /)\n--\n\nWhether the lock is taken."
         {"_count", lock_count, METH_NOARGS, count_doc}, \
         {"_get_value", lock_get_value, METH_NOARGS, get_value_doc}, \
         {"_is_zero", lock_is_zero, METH_NOARGS, is_zero_doc}, \
+        MPF_SHARED_INIT_ENTRY(prefix##_init, "*, ctx"), \
         {"__getstate__", lock_getstate, METH_NOARGS, NULL}, \
         {"__setstate__", prefix##_setstate, METH_O, NULL}, \
         {NULL, NULL, 0, NULL}, \

@@ -281,6 +281,9 @@ PyDoc_STRVAR(get_value_doc, "_get_value($self, /)\n--\n\nThe number of permits."
 PyDoc_STRVAR(is_zero_doc, "_is_zero($self, /)\n--\n\nWhether there is no permit.");
 PyDoc_STRVAR(maxvalue_doc, "_maxvalue($self, /)\n--\n\nThe greatest value.");
 
+MPF_SHARED_INIT_METHOD(semaphore_init)
+MPF_SHARED_INIT_METHOD(bounded_init)
+
 #define SEMAPHORE_TYPE(prefix, name_, doc) \
     static PyMethodDef prefix##_methods[] = { \
         {"acquire", (PyCFunction)(void (*)(void))prefix##_acquire, METH_FASTCALL | METH_KEYWORDS, acquire_doc}, \
@@ -292,6 +295,7 @@ PyDoc_STRVAR(maxvalue_doc, "_maxvalue($self, /)\n--\n\nThe greatest value.");
         {"_get_value", prefix##_get_value, METH_NOARGS, get_value_doc}, \
         {"_is_zero", prefix##_is_zero, METH_NOARGS, is_zero_doc}, \
         {"_maxvalue", prefix##_maxvalue, METH_NOARGS, maxvalue_doc}, \
+        MPF_SHARED_INIT_ENTRY(prefix##_init, "value=1, *, ctx"), \
         {"__getstate__", semaphore_getstate, METH_NOARGS, NULL}, \
         {"__setstate__", prefix##_setstate, METH_O, NULL}, \
         {NULL, NULL, 0, NULL}, \

@@ -39,6 +39,19 @@ void mpf_shared_dealloc(PyObject *self);
 /* For __init__(self, *, ctx): refuses other arguments. `ctx` is required, as in the stdlib, and not used. 0 or -1. */
 int mpf_shared_parse_ctx(PyObject *self, PyObject *args, PyObject *kwargs);
 
+/* An entry of a method table that gives __init__ its signature: tp_init itself cannot have one. */
+#define MPF_SHARED_INIT_METHOD(init) \
+    static PyObject *init##_method(PyObject *op, PyObject *args, PyObject *kwargs) \
+    { \
+        if (init(op, args, kwargs) < 0) { \
+            return NULL; \
+        } \
+        Py_RETURN_NONE; \
+    }
+#define MPF_SHARED_INIT_ENTRY(init, signature) \
+    {"__init__", (PyCFunction)(void (*)(void))init##_method, METH_VARARGS | METH_KEYWORDS | METH_COEXIST, \
+     "__init__($self, /, " signature ")\n--\n\n"}
+
 #define MPF_SHARED_CHECK(self) \
     do { \
         if (((struct mpf_shared *)(self))->shm == NULL) { \

@@ -59,7 +59,8 @@ def parameters(function):
         signature = inspect.signature(function)
     except ValueError:
         return None
-    return [(parameter.name, parameter.kind, parameter.default) for parameter in signature.parameters.values()]
+    return [(parameter.name, "self" if parameter.name == "self" else parameter.kind, parameter.default)
+            for parameter in signature.parameters.values()]
 
 
 def test_exceptions_are_the_stdlibs():

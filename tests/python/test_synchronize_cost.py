@@ -1,0 +1,91 @@
+"""What primitives must not cost: system calls, descriptors, names, collectable cycles."""
+import gc
+import os
+import subprocess
+import sys
+import weakref
+
+import pytest
+
+import mpfast
+from mpfast import _native
+
+pytestmark = pytest.mark.skipif(not _native.ENABLED, reason="the native part is not there")
+
+MAKERS = (mpfast.Lock, mpfast.RLock, mpfast.Semaphore, mpfast.BoundedSemaphore, mpfast.Condition, mpfast.Event,
+          lambda: mpfast.Barrier(2))
+
+
+def descriptors():
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_no_descriptors_and_no_names():
+    keep = [make() for make in MAKERS]
+    open_before, names_before = descriptors(), set(os.listdir("/dev/shm"))
+    keep += [make() for make in MAKERS for _ in range(1000)]
+    assert descriptors() == open_before
+    assert set(os.listdir("/dev/shm")) <= names_before
+
+
+def test_dropped_blocks_come_back():
+    before = mpfast._core.stats()["blocks"]
+    primitives = [make() for make in MAKERS for _ in range(100)]
+    assert mpfast._core.stats()["blocks"] != before
+    del primitives
+    gc.collect()
+    assert mpfast._core.stats()["blocks"] == before
+
+
+def test_a_cycle_through_a_primitive_is_collected():
+    class Owner:
+        pass
+
+    for make in (lambda owner: mpfast.Barrier(1, lambda: owner), lambda owner: mpfast.Lock()):
+        owner = Owner()
+        owner.primitive = make(owner)
+        owner.primitive.owner = owner
+        alive = weakref.ref(owner)
+        del owner
+        gc.collect()
+        assert alive() is None
+
+
+SYSTEM_CALLS = """
+import mpfast
+lock, rlock, semaphore, bounded = mpfast.Lock(), mpfast.RLock(), mpfast.Semaphore(3), mpfast.BoundedSemaphore(3)
+condition, event, barrier = mpfast.Condition(), mpfast.Event(), mpfast.Barrier(1)
+
+def use():
+    for x in lock, rlock, semaphore, bounded, condition:
+        with x:
+            pass
+        x.acquire(timeout=5)
+        x.release()
+    with condition:
+        condition.notify_all()
+    event.set(); event.wait(); event.clear(); event.wait(0)
+    barrier.wait()
+    mpfast.Lock(), mpfast.RLock(), mpfast.Semaphore(), mpfast.BoundedSemaphore(), mpfast.Condition(), mpfast.Event()
+    mpfast.Barrier(2)
+
+use()
+open("/dev/null").close()
+for _ in range(100):
+    use()
+open("/dev/null").close()
+"""
+
+
+def test_no_system_calls(tmp_path):
+    trace = tmp_path / "trace"
+    try:
+        subprocess.run(["strace", "-o", str(trace), "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("strace is not to be had")
+    subprocess.run(["strace", "-o", str(trace), sys.executable, "-c", SYSTEM_CALLS], check=True, timeout=120)
+    lines = trace.read_text().splitlines()
+    marks = [i for i, line in enumerate(lines) if '"/dev/null"' in line]
+    between = [line for line in lines[marks[-2] + 1:marks[-1]] if not line.startswith(("newfstatat", "fstat", "ioctl",
+                                                                                       "lseek", "close", "---"))]
+    assert between == []
