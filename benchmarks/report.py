@@ -124,7 +124,7 @@ def markdown(measured, bars=False):
 class TextTable:
     """Prints the table row by row while it is being measured."""
 
-    WIDTHS = (66, 10, 10, 24)
+    WIDTHS = (68, 9, 9, 23)
 
     def __init__(self, bars, write=print):
         self._bars = bars

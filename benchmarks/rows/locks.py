@@ -88,7 +88,7 @@ def _contended(processes, bar):
                 return elapsed * n / sum(p.value for p in parts)
             yield run
 
-    @row(f"lock.share.{processes}", f"the same: the slowest process's part of its fair share ({processes} processes)",
+    @row(f"lock.share.{processes}", f"the slowest of {processes} processes at one Lock: part of its fair share",
          unit="share", at_least=0.5, n=50_000, quick_n=500)
     def share_of_slowest(impl):
         with _Contention(impl, processes) as contention:
@@ -292,7 +292,7 @@ def _import(key, title, bar, source):
         yield run
 
 
-_import("import", "`import mpfast`, against multiprocessing and the submodules that it replaces", 1,
+_import("import", "`import mpfast`, against multiprocessing and its submodules", 1,
         lambda impl: _importing(impl, "import_usual"))
 _import("import.all", "import the package with all of its submodules", None,
         lambda impl: _importing(impl, "import_all"))

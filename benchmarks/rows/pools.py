@@ -172,7 +172,7 @@ def _hold_pool(impl):
         time.sleep(3600)
 
 
-@row("pool.uneven", "uneven tasks (1 in 100 is 100 times longer), default chunks: time over that of perfect balance",
+@row("pool.uneven", "uneven tasks (1 in 100 is 100x longer): time over perfect balance's",
      uses="pool", unit="times", at_most=1.1, n=1)
 def uneven(impl):
     short = 0.2e-3
