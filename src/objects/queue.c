@@ -775,7 +775,6 @@ int
 mpf_queue_register(PyObject *module)
 {
     static const struct mpf_block_hooks queue_hooks = {mpf_queue_recover, mpf_queue_destroy};
-    static const struct mpf_block_hooks end_hooks = {NULL, mpf_end_destroy};
     struct mpf_state *state = mpf_state_of(module);
     PyObject *exceptions = PyImport_ImportModule("queue");
     if (exceptions == NULL) {
@@ -788,6 +787,5 @@ mpf_queue_register(PyObject *module)
         return -1;
     }
     mpf_block_set_hooks(MPF_BLOCK_QUEUE, &queue_hooks);
-    mpf_block_set_hooks(MPF_BLOCK_PIPE, &end_hooks);
     return mpf_state_add_type(module, &queue_spec, NULL, NULL);
 }

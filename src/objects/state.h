@@ -18,6 +18,8 @@
     X(PyTypeObject, rlock_type) \
     X(PyTypeObject, message_type) \
     X(PyTypeObject, buffer_type) \
+    X(PyTypeObject, connection_type) \
+    X(PyTypeObject, socket_connection) /* the stdlib's Connection */ \
     /* interned names */ \
     X(PyObject, name_acquire) \
     X(PyObject, name_release) \

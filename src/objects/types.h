@@ -11,6 +11,8 @@ int mpf_event_register(PyObject *module);
 int mpf_barrier_register(PyObject *module);
 int mpf_message_register(PyObject *module);
 int mpf_queue_register(PyObject *module);
+int mpf_connection_register(PyObject *module);
+int mpf_select_register(PyObject *module);
 int mpf_inspect_register(PyObject *module);
 int mpf_codec_register(PyObject *module);
 
