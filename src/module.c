@@ -39,6 +39,12 @@ static int (*const module_registrations[])(PyObject *module) = {
     mpf_queue_register,
     mpf_connection_register,
     mpf_select_register,
+    mpf_storage_register,
+    mpf_synchronized_register,
+    mpf_value_register,
+    mpf_array_register,
+    mpf_array_iterator_register,
+    mpf_string_register,
     mpf_inspect_register,
 };
 

@@ -20,6 +20,12 @@
     X(PyTypeObject, buffer_type) \
     X(PyTypeObject, connection_type) \
     X(PyTypeObject, socket_connection) /* the stdlib's Connection */ \
+    X(PyTypeObject, storage_type) \
+    X(PyTypeObject, synchronized_type) \
+    X(PyTypeObject, array_type) \
+    X(PyTypeObject, array_iterator_type) \
+    /* typecode or simple ctypes type -> (type, letter); see synchronized.c */ \
+    X(PyObject, simple_types) \
     /* interned names */ \
     X(PyObject, name_acquire) \
     X(PyObject, name_release) \

@@ -13,6 +13,12 @@ int mpf_message_register(PyObject *module);
 int mpf_queue_register(PyObject *module);
 int mpf_connection_register(PyObject *module);
 int mpf_select_register(PyObject *module);
+int mpf_storage_register(PyObject *module);
+int mpf_synchronized_register(PyObject *module);
+int mpf_value_register(PyObject *module);
+int mpf_array_register(PyObject *module);
+int mpf_array_iterator_register(PyObject *module);
+int mpf_string_register(PyObject *module);
 int mpf_inspect_register(PyObject *module);
 int mpf_codec_register(PyObject *module);
 
