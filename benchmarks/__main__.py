@@ -1,7 +1,7 @@
 """Prints how long multiprocessing's work takes on the standard library, on mpfast and on the peers that are installed.
 
     python -m benchmarks                      everything, some minutes
-    python -m benchmarks --quick              every row once with tiny sizes: shows that it works, its figures mean nothing
+    python -m benchmarks --quick              every row once, tiny sizes: to see that it works, not to be quoted
     python -m benchmarks --only lock,event    rows by group, key, beginning of a key, or glob (see --list)
     python -m benchmarks --bars               with what is aimed at, and whether it is met
     python -m benchmarks --instructions       instructions of an operation instead of its time
@@ -29,7 +29,7 @@ def parse_arguments(arguments):
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="NAMES", help="rows or groups, separated by commas")
     parser.add_argument("--peers", metavar="NAMES",
-                        help="peers, separated by commas; all (default; those that are installed) or none (with --quick)")
+                        help="peers, separated by commas; all that are installed (default), or none (with --quick)")
     parser.add_argument("--repeat", type=int, metavar="N", help="samples of each implementation (default 7)")
     parser.add_argument("--target", type=float, metavar="SECONDS", help="length of a sample (default 0.2)")
     parser.add_argument("--quick", action="store_true", help="every row once, tiny sizes")

@@ -130,8 +130,8 @@ def _start_and_stop(method, bar, usual):
                 with impl.pool(method) as pool:
                     pool.map(tasks.identity, range(WORKERS), chunksize=1)
         yield _clocked(work)
-    add(f"pool.start.{method}", f"pool of {WORKERS}, start, use once and stop: {method}", setup, uses="pool", bar=bar, usual=usual,
-        most=20)
+    add(f"pool.start.{method}", f"pool of {WORKERS}, start, use once and stop: {method}", setup, uses="pool",
+        bar=bar, usual=usual, most=20)
 
 
 _start_and_stop("fork", bar=2, usual=13e-3)
