@@ -42,6 +42,8 @@ class Mirror(types.ModuleType):
     def __delattr__(self, name):
         if self._is_handed_through(name):
             delattr(import_module(stdlib_name(self.__name__)), name)
+            # unittest.mock deletes what it replaced before it puts the former value back.
+            self.__dict__.setdefault("__deleted_there__", set()).add(name)
         else:
             super().__delattr__(name)
 
@@ -51,9 +53,10 @@ class Mirror(types.ModuleType):
     def _is_handed_through(self, name):
         if name in self.__dict__ or name.startswith("__"):
             return False
+        if f"{self.__name__}.{name}" in sys.modules:
+            return False  # the import system sets a submodule in its package
         target = import_module(stdlib_name(self.__name__))
-        # A submodule becomes an attribute of its package here, whatever the other package holds under that name.
-        return hasattr(target, name) and f"{self.__name__}.{name}" not in sys.modules
+        return hasattr(target, name) or name in self.__dict__.get("__deleted_there__", ())
 
 
 def mirror(name, native=()):
