@@ -45,15 +45,24 @@ def main(arguments):
 def _parse(arguments):
     parser = argparse.ArgumentParser(
         prog="python -m mpfast compare",
+        usage="%(prog)s [-h] [--repeats N] {program.py | -m module | -c code} [args]",
         description="Run a program on the standard library and on mpfast in turn, check that both print the same on "
                     "standard output and end with the same exit status, and show both times.  Its standard input is "
                     "empty.  Exit status: 0 where both did the same, 1 where not.")
-    parser.add_argument("--repeats", type=_positive, default=5, help="runs of each (default: 5)")
-    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="program.py [args] | -m module [args]")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--repeats", type=_positive, default=5, metavar="N", help="runs of each (default: 5)")
+    start = _where_the_program_starts(arguments)
+    options = parser.parse_args(arguments[:start])
+    options.program = arguments[start:]
     if not options.program:
         parser.error("a program is needed")
     return options
+
+
+def _where_the_program_starts(arguments):
+    position = 0
+    while position < len(arguments) and arguments[position].startswith("--") or arguments[position:position + 1] == ["-h"]:
+        position += 2 if arguments[position] == "--repeats" else 1
+    return position
 
 
 def _positive(text):
