@@ -9,8 +9,6 @@ from ._native import native
 
 mirror(__name__)
 
-__all__ = ()
-
 if native("Storage") is not None:
     import mmap
     import sys

@@ -18,8 +18,6 @@ from ._native import native
 
 mirror(__name__)
 
-__all__ = ()
-
 if native("Synchronized") is not None:
     import ctypes
     import weakref

@@ -14,8 +14,6 @@ from ._native import native
 
 mirror(__name__)
 
-__all__ = ()
-
 if native("Lock") is not None:
     import functools
     import multiprocessing.process as _process
