@@ -1,4 +1,50 @@
-"""A mirror of :mod:`multiprocessing.connection`."""
-from ._mirror import mirror
+"""A mirror of :mod:`multiprocessing.connection` whose pipes go through shared memory.
 
-mirror(__name__, native=("Connection", "Pipe"))
+A pipe works by memory until a program asks for its descriptor (``fileno()``, a selector, the standard library's own
+``wait()``); from then on it is a plain socket that speaks the standard library's wire format.  :func:`wait` of this module
+needs no descriptors.
+"""
+from ._mirror import mirror
+from ._native import native
+
+mirror(__name__)
+
+__all__ = ()
+
+if native("Connection") is not None:
+    import multiprocessing.reduction as _reduction
+
+    from . import _core
+    from ._install import original
+
+    _SocketConnection = original("multiprocessing.connection", "Connection")
+    _core._set_socket_connection(_SocketConnection)
+
+
+    class Connection(_core.Connection, _SocketConnection):
+        """One end of a pipe, or a connection over the descriptor *handle*."""
+
+        def __reduce__(self):
+            end, descriptor = self._dump()
+            return _rebuild, (end, _reduction.DupFd(descriptor), self.readable, self.writable)
+
+
+    def _rebuild(end, descriptor, readable, writable):
+        descriptor = descriptor.detach()
+        if end is None:
+            return Connection(descriptor, readable, writable)
+        return _core.connect(Connection, end, descriptor)
+
+
+    def Pipe(duplex=True):
+        """Returns two connections, the ends of a new pipe; with *duplex* false the first only receives, the second sends."""
+        return _core.pipe(Connection, duplex)
+
+
+    def wait(object_list, timeout=None):
+        """Waits until one of the objects (connections, sentinels, sockets, descriptors) is ready, for at most *timeout*
+        seconds.  Returns the list of those that are."""
+        return _core.wait(object_list, timeout)
+
+
+    Connection.__module__ = "multiprocessing.connection"
