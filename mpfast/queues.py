@@ -116,6 +116,9 @@ if native("Queue") is not None:
                 raise error
             self._on_queue_feeder_error(error, obj)
 
+        def _raise_closed(self):
+            raise ValueError(f"Queue {self!r} is closed")
+
         def join_thread(self):
             assert self._closed, f"Queue {self!r} not closed"
 
@@ -123,7 +126,7 @@ if native("Queue") is not None:
             """Does nothing: there is no thread, and what was put is not lost."""
 
 
-    class JoinableQueue(Queue, _StdlibJoinableQueue):
+    class JoinableQueue(Queue, _core.JoinableQueue, _StdlibJoinableQueue):
         """A queue that knows which of its items are finished: task_done() for each, join() for all."""
 
 
@@ -135,6 +138,9 @@ if native("Queue") is not None:
 
         def _encode_failed(self, error, obj):
             raise error
+
+        def _raise_closed(self):
+            raise OSError("handle is closed")
 
     for _class in Queue, JoinableQueue, SimpleQueue:
         _class.__module__ = _STDLIB

@@ -21,28 +21,10 @@
 #include "objects/errors.h"
 #include "objects/handle.h"
 #include "objects/message.h"
-#include "objects/shared.h"
+#include "objects/queue.h"
 #include "objects/types.h"
 #include "sync/semaphore.h"
 #include "transport/end.h"
-#include "transport/queue.h"
-
-#define QUEUE_BATCH 256
-#define QUEUE_BATCH_MESSAGE 4096 /* longer messages are sent one at a time */
-
-struct queue_object {
-    struct mpf_shared base;
-    struct mpf_ref writer; /* off == 0: closed */
-    struct mpf_bell bell;  /* owner == 0: none */
-    PyObject *stash;       /* list of bytes, or NULL */
-    bool closed;
-};
-
-static struct queue_object *
-queue_of(PyObject *self)
-{
-    return (struct queue_object *)self;
-}
 
 static struct mpf_queue_shm *
 queue_shm(PyObject *self)
@@ -53,7 +35,7 @@ queue_shm(PyObject *self)
 /* ---- life ---- */
 
 static int
-queue_open(struct queue_object *queue, uint64_t max_messages)
+queue_open(struct mpf_queue_object *queue, uint64_t max_messages)
 {
     struct mpf_shared *base = &queue->base;
     if (mpf_shared_create(base, sizeof(struct mpf_queue_shm), MPF_BLOCK_QUEUE) < 0) {
@@ -92,11 +74,11 @@ queue_init(PyObject *self, PyObject *args, PyObject *kwargs)
         PyErr_SetNone(PyExc_OverflowError);
         return -1;
     }
-    return queue_open(queue_of(self), limit > 0 ? (uint64_t)limit : 0);
+    return queue_open(mpf_queue_of(self), limit > 0 ? (uint64_t)limit : 0);
 }
 
 static void
-queue_drop_bell(struct queue_object *queue)
+queue_drop_bell(struct mpf_queue_object *queue)
 {
     if (queue->bell.owner != 0) {
         mpf_queue_drop_bell(queue->base.ref.arena, queue->base.shm, &queue->bell);
@@ -106,7 +88,7 @@ queue_drop_bell(struct queue_object *queue)
 static void
 queue_dealloc(PyObject *self)
 {
-    struct queue_object *queue = queue_of(self);
+    struct mpf_queue_object *queue = mpf_queue_of(self);
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     queue_drop_bell(queue);
@@ -121,7 +103,7 @@ static PyObject *
 queue_getstate(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_SHARED_CHECK(self);
-    struct queue_object *queue = queue_of(self);
+    struct mpf_queue_object *queue = mpf_queue_of(self);
     PyObject *handle = mpf_shared_dump(&queue->base);
     if (handle == NULL) {
         return NULL;
@@ -138,7 +120,7 @@ static PyObject *
 queue_setstate(PyObject *self, PyObject *state)
 {
     PyObject *handle, *writer; /* borrowed */
-    struct queue_object *queue = queue_of(self);
+    struct mpf_queue_object *queue = mpf_queue_of(self);
     if (!PyArg_ParseTuple(state, "OO:__setstate__", &handle, &writer)) {
         return NULL;
     }
@@ -153,24 +135,15 @@ queue_setstate(PyObject *self, PyObject *state)
 
 /* ---- errors ---- */
 
-static PyObject *
-queue_raise_closed(PyObject *self)
+PyObject *
+mpf_queue_raise_closed(PyObject *self)
 {
-    PyErr_Format(PyExc_ValueError, "Queue %R is closed", self);
-    return NULL;
+    return PyObject_CallMethod(self, "_raise_closed", NULL);
 }
 
-#define QUEUE_CHECK(self) \
-    do { \
-        MPF_SHARED_CHECK(self); \
-        if (queue_of(self)->closed) { \
-            return queue_raise_closed(self); \
-        } \
-    } while (0)
-
 /* The exception of a put that failed with rc. */
-static PyObject *
-queue_raise_put(struct mpf_state *state, int rc)
+PyObject *
+mpf_queue_raise_put(struct mpf_state *state, int rc)
 {
     if (rc == -EAGAIN || rc == -ETIMEDOUT) {
         PyErr_SetNone(state->queue_full);
@@ -179,8 +152,8 @@ queue_raise_put(struct mpf_state *state, int rc)
     return mpf_errors_raise(rc);
 }
 
-static PyObject *
-queue_raise_get(struct mpf_state *state, int rc)
+PyObject *
+mpf_queue_raise_get(struct mpf_state *state, int rc)
 {
     if (rc == -EAGAIN || rc == -ETIMEDOUT) {
         PyErr_SetNone(state->queue_empty);
@@ -195,8 +168,8 @@ queue_raise_get(struct mpf_state *state, int rc)
 
 /* ---- put ---- */
 
-static int
-queue_send(struct queue_object *queue, struct mpf_wait *wait, const struct mpf_message *message)
+int
+mpf_queue_send(struct mpf_queue_object *queue, struct mpf_wait *wait, const struct mpf_message *message)
 {
     struct mpf_queue_shm *shm = queue->base.shm;
     struct mpf_queue_ringer ringer = {wait->park.arena, shm};
@@ -206,8 +179,8 @@ queue_send(struct queue_object *queue, struct mpf_wait *wait, const struct mpf_m
 }
 
 /* An object that cannot be encoded: raised, or given to a subclass's _on_queue_feeder_error. */
-static PyObject *
-queue_encode_failed(PyObject *self, PyObject *object)
+PyObject *
+mpf_queue_encode_failed(PyObject *self, PyObject *object)
 {
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
@@ -225,7 +198,7 @@ queue_encode_failed(PyObject *self, PyObject *object)
 static PyObject *
 queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
 {
-    struct queue_object *queue = queue_of(self);
+    struct mpf_queue_object *queue = mpf_queue_of(self);
     struct mpf_state *state = queue->base.state;
     struct mpf_message message;
     struct mpf_wait wait;
@@ -234,13 +207,13 @@ queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
         return NULL;
     }
     if (mpf_codec_encode(state->codec, object, &message) < 0) {
-        return queue_encode_failed(self, object);
+        return mpf_queue_encode_failed(self, object);
     }
     mpf_wait_init(&wait, queue->base.ref.arena, deadline);
-    int rc = queue_send(queue, &wait, &message);
+    int rc = mpf_queue_send(queue, &wait, &message);
     mpf_codec_release(state->codec, &message);
     if (rc < 0) {
-        return queue_raise_put(state, rc);
+        return mpf_queue_raise_put(state, rc);
     }
     Py_RETURN_NONE;
 }
@@ -248,7 +221,7 @@ queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
 static PyObject *
 queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    QUEUE_CHECK(self);
+    MPF_QUEUE_CHECK(self);
     if (nargs == 1 && kwnames == NULL) {
         return queue_put_object(self, args[0], MPF_FOREVER);
     }
@@ -263,158 +236,29 @@ queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
 static PyObject *
 queue_put_nowait(PyObject *self, PyObject *object)
 {
-    QUEUE_CHECK(self);
+    MPF_QUEUE_CHECK(self);
     return queue_put_object(self, object, 0);
-}
-
-struct queue_batch {
-    struct mpf_lane_message messages[QUEUE_BATCH];
-    unsigned count;
-    size_t used;
-    char bytes[MPF_LANE_BATCH_BYTES];
-};
-
-/* Sends all of the batch, or as much as there is room for until the deadline. 0 or -errno; *sent counts on. */
-static int
-queue_flush(struct queue_object *queue, struct mpf_wait *wait, struct queue_batch *batch, Py_ssize_t *sent)
-{
-    struct mpf_queue_shm *shm = queue->base.shm;
-    struct mpf_queue_ringer ringer = {wait->park.arena, shm};
-    const struct mpf_lane_ringer ring = {mpf_queue_ring, &ringer};
-    unsigned done = 0;
-    int rc = 0;
-    while (done < batch->count) {
-        rc = mpf_lane_put_many(wait->park.arena, &shm->lane, batch->messages + done, batch->count - done, &shm->limit,
-                               &ring);
-        if (rc > 0) {
-            done += (unsigned)rc;
-            *sent += rc;
-            continue;
-        }
-        if (rc != -EAGAIN || wait->park.deadline == 0 || (rc = mpf_lane_await_room(&wait->park, &shm->lane, &shm->limit)) < 0) {
-            break;
-        }
-    }
-    batch->count = 0;
-    batch->used = 0;
-    return rc < 0 ? rc : 0;
-}
-
-/* Adds one object, sending what is in the way. 0, -errno, or 1 with an exception set. */
-static int
-queue_batch_add(struct queue_object *queue, struct mpf_wait *wait, struct queue_batch *batch, PyObject *object, Py_ssize_t *sent)
-{
-    struct mpf_state *state = queue->base.state;
-    struct mpf_message message;
-    int rc = 0;
-    if (mpf_codec_encode(state->codec, object, &message) < 0) {
-        PyObject *result = queue_encode_failed((PyObject *)queue, object);
-        Py_XDECREF(result);
-        return result == NULL ? 1 : 0;
-    }
-    bool large = message.bytes > QUEUE_BATCH_MESSAGE;
-    if (large || batch->count == QUEUE_BATCH || batch->used + message.bytes > sizeof batch->bytes) {
-        rc = queue_flush(queue, wait, batch, sent);
-    }
-    if (rc == 0 && large) {
-        rc = queue_send(queue, wait, &message);
-        *sent += rc == 0;
-    } else if (rc == 0) {
-        char *place = batch->bytes + batch->used;
-        mpf_codec_write(&message, place);
-        batch->messages[batch->count++] = (struct mpf_lane_message){.data = place, .bytes = message.bytes};
-        batch->used += message.bytes;
-    }
-    mpf_codec_release(state->codec, &message);
-    return rc;
-}
-
-static PyObject *
-queue_put_batches(struct queue_object *queue, PyObject *iterator, struct mpf_wait *wait, struct queue_batch *batch)
-{
-    struct mpf_state *state = queue->base.state;
-    Py_ssize_t sent = 0;
-    PyObject *object;
-    int rc = 0;
-    while (rc == 0 && (object = PyIter_Next(iterator)) != NULL) {
-        rc = queue_batch_add(queue, wait, batch, object, &sent);
-        Py_DECREF(object);
-    }
-    if (rc == 0 || rc == 1) { /* what was encoded before an error is sent all the same */
-        PyObject *type, *error, *traceback;
-        PyErr_Fetch(&type, &error, &traceback);
-        int flushed = queue_flush(queue, wait, batch, &sent);
-        if (type != NULL) {
-            PyErr_Restore(type, error, traceback);
-            return NULL;
-        }
-        rc = flushed;
-    }
-    if (rc == -EAGAIN || rc == -ETIMEDOUT) {
-        PyObject *count = PyLong_FromSsize_t(sent);
-        if (count != NULL) {
-            PyErr_SetObject(state->queue_full, count);
-            Py_DECREF(count);
-        }
-        return NULL;
-    }
-    return rc < 0 ? queue_raise_put(state, rc) : PyLong_FromSsize_t(sent);
-}
-
-static PyObject *
-queue_put_many(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"iterable", "timeout", NULL};
-    PyObject *iterable, *timeout = NULL; /* borrowed */
-    int64_t deadline;
-    QUEUE_CHECK(self);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:put_many", names, &iterable, &timeout) ||
-        mpf_wait_deadline(timeout, &deadline) < 0) {
-        return NULL;
-    }
-    struct queue_object *queue = queue_of(self);
-    if (queue->writer.off == 0) {
-        PyErr_SetString(PyExc_OSError, "handle is closed");
-        return NULL;
-    }
-    PyObject *iterator = PyObject_GetIter(iterable);
-    if (iterator == NULL) {
-        return NULL;
-    }
-    struct queue_batch *batch = PyMem_RawMalloc(sizeof *batch);
-    if (batch == NULL) {
-        Py_DECREF(iterator);
-        return PyErr_NoMemory();
-    }
-    batch->count = 0;
-    batch->used = 0;
-    struct mpf_wait wait;
-    mpf_wait_init(&wait, queue->base.ref.arena, deadline);
-    PyObject *result = queue_put_batches(queue, iterator, &wait, batch);
-    PyMem_RawFree(batch);
-    Py_DECREF(iterator);
-    return result;
 }
 
 /* ---- get ---- */
 
 static bool
-queue_has_bell(const struct queue_object *queue)
+queue_has_bell(const struct mpf_queue_object *queue)
 {
     return queue->bell.owner != 0 && queue->bell.owner == queue->base.ref.arena->self;
 }
 
 /* After something was taken: a bell of ours falls silent when the queue is empty. */
-static void
-queue_settle_bell(struct queue_object *queue)
+void
+mpf_queue_settle(struct mpf_queue_object *queue)
 {
     if (queue_has_bell(queue)) {
         mpf_queue_settle_bell(queue->base.ref.arena, queue->base.shm, &queue->bell);
     }
 }
 
-static PyObject *
-queue_unstash(struct queue_object *queue)
+PyObject *
+mpf_queue_unstash(struct mpf_queue_object *queue)
 {
     PyObject *first = Py_NewRef(PyList_GET_ITEM(queue->stash, 0));
     if (PyList_SetSlice(queue->stash, 0, 1, NULL) < 0) {
@@ -433,20 +277,20 @@ queue_unstash(struct queue_object *queue)
 static PyObject *
 queue_get_object(PyObject *self, int64_t deadline)
 {
-    struct queue_object *queue = queue_of(self);
+    struct mpf_queue_object *queue = mpf_queue_of(self);
     struct mpf_state *state = queue->base.state;
     struct mpf_queue_shm *shm = queue->base.shm;
     _Alignas(MPF_CODEC_ALIGN) char buffer[MPF_LANE_INLINE_MAX];
     struct mpf_lane_received received;
     struct mpf_wait wait;
     if (queue->stash != NULL) {
-        return queue_unstash(queue);
+        return mpf_queue_unstash(queue);
     }
     mpf_wait_init(&wait, queue->base.ref.arena, deadline);
     int rc = mpf_message_receive(&wait, &shm->lane, buffer, &received);
-    queue_settle_bell(queue);
+    mpf_queue_settle(queue);
     if (rc < 0) {
-        return queue_raise_get(state, rc);
+        return mpf_queue_raise_get(state, rc);
     }
     return mpf_message_decode(state, &received);
 }
@@ -455,7 +299,7 @@ static PyObject *
 queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     int64_t deadline = MPF_FOREVER;
-    QUEUE_CHECK(self);
+    MPF_QUEUE_CHECK(self);
     if ((nargs != 0 || kwnames != NULL) && mpf_wait_parse_acquire(args, nargs, kwnames, &deadline) < 0) {
         return NULL;
     }
@@ -465,131 +309,8 @@ queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
 static PyObject *
 queue_get_nowait(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    QUEUE_CHECK(self);
+    MPF_QUEUE_CHECK(self);
     return queue_get_object(self, 0);
-}
-
-/* Keeps the messages from the failed one on; the error is kept for the next call unless it is the first one. */
-static int
-queue_stash_rest(struct queue_object *queue, struct mpf_lane_received *received, unsigned from, unsigned count)
-{
-    PyObject *type, *error, *traceback;
-    PyErr_Fetch(&type, &error, &traceback);
-    PyObject *rest = PyList_New(0);
-    for (unsigned i = from; rest != NULL && i < count; i++) {
-        PyObject *bytes = PyBytes_FromStringAndSize(received[i].data, (Py_ssize_t)received[i].bytes);
-        if (bytes == NULL || PyList_Append(rest, bytes) < 0) {
-            Py_CLEAR(rest);
-        }
-        Py_XDECREF(bytes);
-    }
-    if (rest == NULL) {
-        Py_XDECREF(type);
-        Py_XDECREF(error);
-        Py_XDECREF(traceback);
-        return -1;
-    }
-    if (PyList_GET_SIZE(rest) > 0) {
-        queue->stash = rest;
-    } else {
-        Py_DECREF(rest);
-    }
-    PyErr_Restore(type, error, traceback);
-    return 0;
-}
-
-/* Decodes a batch into the list. -1 with an exception set when the list stayed empty, else 0; *stop after a failure. */
-static int
-queue_decode_batch(struct queue_object *queue, struct mpf_lane_received *received, unsigned count, PyObject *list, bool *stop)
-{
-    for (unsigned i = 0; i < count; i++) {
-        PyObject *object = mpf_message_decode(queue->base.state, &received[i]);
-        if (object != NULL && PyList_Append(list, object) == 0) {
-            Py_DECREF(object);
-            continue;
-        }
-        Py_XDECREF(object);
-        *stop = true;
-        bool first = PyList_GET_SIZE(list) == 0;
-        if (queue_stash_rest(queue, received, first ? i + 1 : i, count) < 0) {
-            return -1;
-        }
-        if (first) {
-            return -1;
-        }
-        PyErr_Clear();
-        return 0;
-    }
-    return 0;
-}
-
-static PyObject *
-queue_get_batches(struct queue_object *queue, struct mpf_wait *wait, Py_ssize_t wanted, char *buffer)
-{
-    struct mpf_queue_shm *shm = queue->base.shm;
-    struct mpf_lane_received received[QUEUE_BATCH];
-    PyObject *list = PyList_New(0);
-    bool stop = false;
-    int rc = 0;
-    while (list != NULL && !stop && PyList_GET_SIZE(list) < wanted) {
-        Py_ssize_t left = wanted - PyList_GET_SIZE(list);
-        rc = mpf_lane_get_many(wait->park.arena, &shm->lane, buffer, MPF_LANE_BATCH_BYTES, received,
-                               left < QUEUE_BATCH ? (unsigned)left : QUEUE_BATCH);
-        if (rc > 0) {
-            if (queue_decode_batch(queue, received, (unsigned)rc, list, &stop) < 0) {
-                Py_CLEAR(list);
-            }
-            continue;
-        }
-        if (PyList_GET_SIZE(list) > 0 || rc != -EAGAIN || wait->park.deadline == 0) {
-            break;
-        }
-        rc = mpf_lane_await_message(&wait->park, &shm->lane);
-        if (rc < 0) {
-            break;
-        }
-    }
-    queue_settle_bell(queue);
-    if (list != NULL && PyList_GET_SIZE(list) == 0 && wanted > 0) {
-        Py_DECREF(list);
-        return queue_raise_get(queue->base.state, rc);
-    }
-    return list;
-}
-
-static PyObject *
-queue_get_many(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"max_messages", "timeout", NULL};
-    PyObject *maximum = Py_None, *timeout = NULL; /* borrowed */
-    int64_t deadline;
-    QUEUE_CHECK(self);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:get_many", names, &maximum, &timeout) ||
-        mpf_wait_deadline(timeout, &deadline) < 0) {
-        return NULL;
-    }
-    Py_ssize_t wanted = maximum == Py_None ? PY_SSIZE_T_MAX : PyNumber_AsSsize_t(maximum, PyExc_OverflowError);
-    if (wanted == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    if (wanted < 1) {
-        PyErr_SetString(PyExc_ValueError, "max_messages must be at least 1");
-        return NULL;
-    }
-    struct queue_object *queue = queue_of(self);
-    if (queue->stash != NULL) {
-        PyObject *object = queue_unstash(queue);
-        return object != NULL ? Py_BuildValue("[N]", object) : NULL;
-    }
-    char *buffer = PyMem_RawMalloc(MPF_LANE_BATCH_BYTES);
-    if (buffer == NULL) {
-        return PyErr_NoMemory();
-    }
-    struct mpf_wait wait;
-    mpf_wait_init(&wait, queue->base.ref.arena, deadline);
-    PyObject *result = queue_get_batches(queue, &wait, wanted, buffer);
-    PyMem_RawFree(buffer);
-    return result;
 }
 
 /* ---- looking ---- */
@@ -597,7 +318,7 @@ queue_get_many(PyObject *self, PyObject *args, PyObject *kwargs)
 static Py_ssize_t
 queue_length(PyObject *self)
 {
-    struct queue_object *queue = queue_of(self);
+    struct mpf_queue_object *queue = mpf_queue_of(self);
     return (Py_ssize_t)mpf_lane_count(&queue_shm(self)->lane) + (queue->stash != NULL ? PyList_GET_SIZE(queue->stash) : 0);
 }
 
@@ -612,7 +333,7 @@ static PyObject *
 queue_empty(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_SHARED_CHECK(self);
-    queue_settle_bell(queue_of(self));
+    mpf_queue_settle(mpf_queue_of(self));
     return PyBool_FromLong(queue_length(self) == 0);
 }
 
@@ -638,7 +359,7 @@ queue_poll(PyObject *self, PyObject *args)
         Py_RETURN_TRUE;
     }
     struct mpf_wait wait;
-    mpf_wait_init(&wait, queue_of(self)->base.ref.arena, deadline);
+    mpf_wait_init(&wait, mpf_queue_of(self)->base.ref.arena, deadline);
     int rc = deadline == 0 ? (atomic_load(&shm->lane.closed) != 0 ? 0 : -ETIMEDOUT)
                            : mpf_lane_await_message(&wait.park, &shm->lane);
     if (rc == 0) {
@@ -654,7 +375,7 @@ static PyObject *
 queue_bell_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_SHARED_CHECK(self);
-    struct queue_object *queue = queue_of(self);
+    struct mpf_queue_object *queue = mpf_queue_of(self);
     if (!queue_has_bell(queue)) {
         queue_drop_bell(queue);
         int rc = mpf_queue_hang_bell(queue->base.ref.arena, queue->base.shm, &queue->bell);
@@ -676,7 +397,7 @@ queue_maxsize(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 queue_is_closed(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(queue_of(self)->closed);
+    return PyBool_FromLong(mpf_queue_of(self)->closed);
 }
 
 /* ---- closing, tasks ---- */
@@ -685,8 +406,8 @@ static PyObject *
 queue_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_SHARED_CHECK(self);
-    queue_of(self)->closed = true;
-    queue_drop_bell(queue_of(self));
+    mpf_queue_of(self)->closed = true;
+    queue_drop_bell(mpf_queue_of(self));
     Py_RETURN_NONE;
 }
 
@@ -694,7 +415,7 @@ static PyObject *
 queue_close_writer(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_SHARED_CHECK(self);
-    mpf_block_unref(&queue_of(self)->writer);
+    mpf_block_unref(&mpf_queue_of(self)->writer);
     Py_RETURN_NONE;
 }
 
@@ -714,7 +435,7 @@ queue_join(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_SHARED_CHECK(self);
     struct mpf_wait wait;
-    mpf_wait_init(&wait, queue_of(self)->base.ref.arena, MPF_FOREVER);
+    mpf_wait_init(&wait, mpf_queue_of(self)->base.ref.arena, MPF_FOREVER);
     int rc = mpf_queue_await_finished(&wait.park, queue_shm(self));
     if (rc < 0) {
         return mpf_errors_raise(rc);
@@ -727,25 +448,23 @@ static PyMethodDef queue_methods[] = {
     {"get", (PyCFunction)(void (*)(void))queue_get, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"put_nowait", queue_put_nowait, METH_O, NULL},
     {"get_nowait", queue_get_nowait, METH_NOARGS, NULL},
-    {"put_many", (PyCFunction)(void (*)(void))queue_put_many, METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("put_many(iterable, timeout=None) -> int\n\nPuts every item of iterable, in order, many at a time. Returns "
-               "how many.\nRaises queue.Full, whose argument is the number of items put, when there is no room for "
-               "the rest within\ntimeout seconds. An item that cannot be pickled raises after those before it were put.\n"
-               "Not in the stdlib.")},
-    {"get_many", (PyCFunction)(void (*)(void))queue_get_many, METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("get_many(max_messages=None, timeout=None) -> list\n\nWaits up to timeout seconds for one item (queue.Empty "
-               "if none comes), and returns it with those behind it,\nup to max_messages. Not in the stdlib.")},
+    {"put_many", (PyCFunction)(void (*)(void))mpf_queue_put_many, METH_VARARGS | METH_KEYWORDS, mpf_queue_put_many_doc},
+    {"get_many", (PyCFunction)(void (*)(void))mpf_queue_get_many, METH_VARARGS | METH_KEYWORDS, mpf_queue_get_many_doc},
     {"qsize", queue_qsize, METH_NOARGS, NULL},
     {"empty", queue_empty, METH_NOARGS, NULL},
     {"full", queue_full, METH_NOARGS, NULL},
     {"close", queue_close, METH_NOARGS, NULL},
-    {"task_done", queue_task_done, METH_NOARGS, NULL},
-    {"join", queue_join, METH_NOARGS, NULL},
     {"_poll", queue_poll, METH_VARARGS, NULL},
     {"_bell_fileno", queue_bell_fileno, METH_NOARGS, NULL},
     {"_close_writer", queue_close_writer, METH_NOARGS, NULL},
     {"__getstate__", queue_getstate, METH_NOARGS, NULL},
     {"__setstate__", queue_setstate, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef queue_joinable_methods[] = {
+    {"task_done", queue_task_done, METH_NOARGS, NULL},
+    {"join", queue_join, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -766,16 +485,26 @@ static PyType_Slot queue_slots[] = {
 
 static PyType_Spec queue_spec = {
     .name = "mpfast._core.Queue",
-    .basicsize = sizeof(struct queue_object),
+    .basicsize = sizeof(struct mpf_queue_object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = queue_slots,
 };
 
-int
-mpf_queue_register(PyObject *module)
+static PyType_Slot queue_joinable_slots[] = {
+    {Py_tp_methods, queue_joinable_methods},
+    {0, NULL},
+};
+
+static PyType_Spec queue_joinable_spec = {
+    .name = "mpfast._core.JoinableQueue",
+    .basicsize = sizeof(struct mpf_queue_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = queue_joinable_slots,
+};
+
+static int
+queue_import_exceptions(struct mpf_state *state)
 {
-    static const struct mpf_block_hooks queue_hooks = {mpf_queue_recover, mpf_queue_destroy};
-    struct mpf_state *state = mpf_state_of(module);
     PyObject *exceptions = PyImport_ImportModule("queue");
     if (exceptions == NULL) {
         return -1;
@@ -783,9 +512,17 @@ mpf_queue_register(PyObject *module)
     state->queue_full = PyObject_GetAttrString(exceptions, "Full");
     state->queue_empty = PyObject_GetAttrString(exceptions, "Empty");
     Py_DECREF(exceptions);
-    if (state->queue_full == NULL || state->queue_empty == NULL) {
+    return state->queue_full != NULL && state->queue_empty != NULL ? 0 : -1;
+}
+
+int
+mpf_queue_register(PyObject *module)
+{
+    static const struct mpf_block_hooks hooks = {mpf_queue_recover, mpf_queue_destroy};
+    struct mpf_state *state = mpf_state_of(module);
+    mpf_block_set_hooks(MPF_BLOCK_QUEUE, &hooks);
+    if (queue_import_exceptions(state) < 0 || mpf_state_add_type(module, &queue_spec, NULL, &state->queue_type) < 0) {
         return -1;
     }
-    mpf_block_set_hooks(MPF_BLOCK_QUEUE, &queue_hooks);
-    return mpf_state_add_type(module, &queue_spec, NULL, NULL);
+    return mpf_state_add_type(module, &queue_joinable_spec, state->queue_type, NULL);
 }

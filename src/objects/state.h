@@ -18,6 +18,7 @@
     X(PyTypeObject, rlock_type) \
     X(PyTypeObject, message_type) \
     X(PyTypeObject, buffer_type) \
+    X(PyTypeObject, queue_type) \
     X(PyTypeObject, connection_type) \
     X(PyTypeObject, socket_connection) /* the stdlib's Connection */ \
     X(PyTypeObject, storage_type) \

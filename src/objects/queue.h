@@ -1,0 +1,52 @@
+/* The queue object, shared by queue.c (one item at a time) and queue_batch.c (many). */
+#ifndef MPF_OBJECTS_QUEUE_H
+#define MPF_OBJECTS_QUEUE_H
+
+#include <stdbool.h>
+
+#include "codec/codec.h"
+#include "objects/shared.h"
+#include "objects/wait.h"
+#include "transport/queue.h"
+
+struct mpf_queue_object {
+    struct mpf_shared base;
+    struct mpf_ref writer; /* off == 0: closed */
+    struct mpf_bell bell;  /* owner == 0: none */
+    PyObject *stash;       /* list of bytes, or NULL */
+    bool closed;
+};
+
+static inline struct mpf_queue_object *mpf_queue_of(PyObject *self) { return (struct mpf_queue_object *)self; }
+
+PyObject *mpf_queue_raise_closed(PyObject *self);
+
+#define MPF_QUEUE_CHECK(self) \
+    do { \
+        MPF_SHARED_CHECK(self); \
+        if (mpf_queue_of(self)->closed) { \
+            return mpf_queue_raise_closed(self); \
+        } \
+    } while (0)
+
+/* The exception of a put or a get that failed with rc. */
+PyObject *mpf_queue_raise_put(struct mpf_state *state, int rc);
+PyObject *mpf_queue_raise_get(struct mpf_state *state, int rc);
+
+/* An object that cannot be encoded (an exception is set): None if the queue's class deals with it, else NULL. */
+PyObject *mpf_queue_encode_failed(PyObject *self, PyObject *object);
+
+/* Puts one message. 0, or -errno as mpf_message_send. */
+int mpf_queue_send(struct mpf_queue_object *queue, struct mpf_wait *wait, const struct mpf_message *message);
+
+/* After something was taken: a bell of ours falls silent when the queue is empty. */
+void mpf_queue_settle(struct mpf_queue_object *queue);
+
+/* The first of the messages that a batch left over. */
+PyObject *mpf_queue_unstash(struct mpf_queue_object *queue);
+
+PyObject *mpf_queue_put_many(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *mpf_queue_get_many(PyObject *self, PyObject *args, PyObject *kwargs);
+extern const char mpf_queue_put_many_doc[], mpf_queue_get_many_doc[];
+
+#endif
