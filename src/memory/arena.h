@@ -10,6 +10,7 @@
 #ifndef MPF_MEMORY_ARENA_H
 #define MPF_MEMORY_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,6 +22,8 @@ struct mpf_arena {
     int fd;                 /* close-on-exec; may have been closed behind our back: verified before each use */
     unsigned char id[16];   /* random; equal to the id in the shared header */
     uint32_t self;          /* this process's participant id here; changes in a forked child */
+    bool lost;              /* a forked child that was stopped for so long that its place was given away: it has a new
+                               one, and every reference it inherited is stale */
     struct mpf_arena *next; /* the process's list of mapped arenas, home first */
 };
 

@@ -76,7 +76,8 @@ uint64_t mpf_block_bytes(const struct mpf_ref *ref);
  * instead of a participant. Each call is one step for every observer and for every kill: the block is owned by exactly one
  * of the two places at any time. `where` lies in the same arena. The structure's own destroy hook answers for such blocks.
  *   put      this process's reference moves into *where (which was 0); *ref is cleared
- *   take     the reference in *where moves to this process; *where becomes 0. 0, -ENOMEM (nothing changed)
+ *   take     the reference in *where moves to this process; *where becomes 0. 0, -ENOMEM, -ESTALE where *where names no
+ *            block (nothing changed)
  *   replace  drops the reference that *where holds (none if 0) and stores `value`, an offset that is owned already or 0 */
 void mpf_block_put(struct mpf_ref *ref, mpf_off *where);
 int mpf_block_take(struct mpf_arena *arena, mpf_off *where, struct mpf_ref *ref);
@@ -91,7 +92,7 @@ struct mpf_block_stats {
 };
 void mpf_block_stats(struct mpf_arena *arena, struct mpf_block_stats *stats);
 
-/* Debug builds: walks the whole allocator and aborts with a message at the first broken invariant. */
+/* Walks the whole allocator, in the arena's section, and aborts with a message at the first broken invariant. */
 void mpf_block_check(struct mpf_arena *arena);
 
 #endif

@@ -1,16 +1,17 @@
 /* The participant table: which processes use the arena, and which of them are dead.
  *
- * A participant is one process for the time it has the arena mapped. Its id (30 bits: slot and generation, never 0)
- * names the owner in lock words. Each participant holds a robust mutex, its life word: the kernel marks it
+ * A participant is one process for the time it has the arena mapped. Its id (30 bits: slot and generation, never 0
+ * nor all ones) names the owner in lock words. Each participant holds a robust mutex, its life word: the kernel marks it
  * (FUTEX_OWNER_DIED) and wakes one sleeper on it whenever the process ends, for whatever reason. A sleeper that has
  * waited for long therefore sleeps on the life words of all others too, and on the arena's epoch word, which is bumped
  * by every registration and every reaping: it sleeps without a timeout and still learns of every death. Where
  * the kernel lacks FUTEX_WAITV or robust lists, or there are more than 120 participants, sleepers look every 50 ms.
  *
- * A process that ends in order says so first (mpf_participant_leave): what it holds stays held. One that
+ * A process that ends in order says so first (mpf_participant_leave_all): what it holds stays held. One that
  * does not is reaped by whoever notices: for every block it refers to, the block type's recover function is called
  * (locks get marked as orphaned, permits are returned, ...), then the reference is dropped. A reaper that dies in the
- * middle is replaced: recover functions are idempotent. */
+ * middle is replaced: recover functions are idempotent. The references of a process that has left are dropped
+ * without recovery, and only once it has really ended: threads of it may still be at work. */
 #ifndef MPF_MEMORY_PARTICIPANT_H
 #define MPF_MEMORY_PARTICIPANT_H
 
@@ -30,18 +31,23 @@ enum mpf_participant_state {
     MPF_PARTICIPANT_LEFT,   /* ended in order, or long gone */
 };
 
-/* Registers this process; idempotent. Called when an arena is mapped, and in a forked child before fork() returns. */
+/* Registers this process; idempotent. Called when an arena is mapped, and in a forked child before fork() returns.
+ * 0, -EAGAIN (16384 participants), -ENOMEM. */
 int mpf_participant_join(struct mpf_arena *arena);
 
-/* Says that this process ends in order: its locks stay held, its references are dropped. All arenas of the process. */
+/* Says that this process ends in order: its locks stay held. Its references are dropped once it has ended. All arenas. */
 void mpf_participant_leave_all(void);
 
 enum mpf_participant_state mpf_participant_state(struct mpf_arena *arena, uint32_t id);
 
+/* Whether no instruction of that participant's process will run again, in whatever way it ended. */
+bool mpf_participant_gone(struct mpf_arena *arena, uint32_t id);
+
 /* pid of a participant, 0 when it is gone. */
 int32_t mpf_participant_pid(struct mpf_arena *arena, uint32_t id);
 
-/* Looks at every life word and reaps the dead. Cheap when nobody died. How many were reaped. */
+/* Looks at every life word and reaps the dead. Cheap when nobody died. How many were reaped. Calls hooks: no section
+ * may be held. */
 int mpf_participant_reap(struct mpf_arena *arena);
 
 /* The word that changes whenever a participant joins or has been reaped. */

@@ -15,7 +15,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct mpf_arena;
+#include "memory/arena.h"
+#include "platform/fault.h"
+
+#define MPF_SECTION_WAITERS (1u << 31) /* somebody may sleep on the word */
 
 struct mpf_section_entry_shm {
     uint64_t where; /* offset of the word from the arena's base; bit 0 set: 4 bytes wide, else 8 */
@@ -43,7 +46,41 @@ void mpf_section_leave(struct mpf_arena *arena, struct mpf_section_shm *section)
 /* Undoes all that was set since entering; still inside. */
 void mpf_section_rollback(struct mpf_arena *arena, struct mpf_section_shm *section);
 
-void mpf_section_set64(struct mpf_arena *arena, struct mpf_section_shm *section, uint64_t *where, uint64_t value);
-void mpf_section_set32(struct mpf_arena *arena, struct mpf_section_shm *section, uint32_t *where, uint32_t value);
+/* More was set than the log holds: a programming error, which would leave shared memory beyond repair. Aborts. */
+_Noreturn void mpf_section_overflow(const struct mpf_section_shm *section);
+
+static inline struct mpf_section_entry_shm *mpf_section_log(struct mpf_section_shm *section)
+{
+    return (struct mpf_section_entry_shm *)(section + 1);
+}
+
+static inline void mpf_section_record(struct mpf_section_shm *section, uint64_t where, uint64_t old)
+{
+    uint32_t used = atomic_load_explicit(&section->log_used, memory_order_relaxed);
+    if (__builtin_expect(used >= section->log_capacity, 0))
+        mpf_section_overflow(section);
+    mpf_section_log(section)[used] = (struct mpf_section_entry_shm){where, old};
+    /* The entry before the count, the count before the word: a kill between any two of them must find them so. */
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&section->log_used, used + 1, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    MPF_FAULT("section.logged");
+}
+
+static inline void mpf_section_set64(struct mpf_arena *arena, struct mpf_section_shm *section, uint64_t *where,
+                                     uint64_t value)
+{
+    mpf_section_record(section, mpf_offset_of(arena, where), *where);
+    *where = value;
+    MPF_FAULT("section.set");
+}
+
+static inline void mpf_section_set32(struct mpf_arena *arena, struct mpf_section_shm *section, uint32_t *where,
+                                     uint32_t value)
+{
+    mpf_section_record(section, mpf_offset_of(arena, where) | 1, *where);
+    *where = value;
+    MPF_FAULT("section.set");
+}
 
 #endif

@@ -11,6 +11,8 @@
 
 #ifdef MPF_DEBUG
 int mpf_fault_hit(const char *point);
+/* Replaces the rules of the environment (NULL or "": none), and counts from 0. 0, -EINVAL where a rule is malformed. */
+int mpf_fault_set(const char *rules);
 #define MPF_FAULT(name) ((void)mpf_fault_hit(name))
 #define MPF_FAULT_ERROR(name) mpf_fault_hit(name)
 #else

@@ -6,13 +6,23 @@
 #include <stdint.h>
 
 /* Clock ticks since boot at which pid started: with the pid, an identity that pid reuse cannot forge.
- * 0 or -errno (-ESRCH: no such process, a zombie counts as none). */
+ * 0 or -errno (-ESRCH: no such process, a zombie counts as none; -ENOENT: this system shows no processes in /proc). */
 int mpf_process_start_time(int32_t pid, uint64_t *start_time);
 
-/* Whether the process (pid, start_time) still runs; a zombie does not, a stopped one does. */
+/* Whether the process (pid, start_time) still runs; a zombie does not, nor does one whose every thread is on its way
+ * out of the kernel (it executes nothing of the program any more); a stopped one does. */
 bool mpf_process_alive(int32_t pid, uint64_t start_time);
+
+/* Whether a line of the process's memory map ends in this name ("/memfd:x (deleted)"). True where it can't be read. */
+bool mpf_process_maps(int32_t pid, const char *name);
+
+/* Identity of the pid namespace of this process; pids mean something only to processes with the same. Cached until fork. */
+uint64_t mpf_process_namespace(void);
 
 /* CPUs this process may run on (affinity mask); at least 1. Cached until the next fork. */
 int mpf_process_cpus(void);
+
+/* Drops what is cached. Called in a forked child. */
+void mpf_process_after_fork(void);
 
 #endif

@@ -1,0 +1,214 @@
+/*
+ * Purpose: what the kernel tells of processes, read from /proc.
+ *
+ * Layout: two cached figures in private memory, forgotten in a forked child.
+ *
+ * States of a process as seen here: running (any state, stopped included) -> leaving (the kernel's EXITING flag on all of
+ * its threads: no instruction of the program will run again) -> zombie -> gone. The last three are "not alive".
+ * The middle state matters: robust futexes are released while a process is leaving, and giving its memory back can take
+ * the kernel many milliseconds more before it becomes a zombie.
+ *
+ * Invariants: "not alive" is final for a (pid, start time). A doubt (no permission, no memory) is answered "alive".
+ *
+ * Callers: anyone, but not on a hot path (tens of microseconds) and not in a section, except for a section's own repair.
+ *
+ * Death of the caller: leaves nothing behind.
+ */
+#define _GNU_SOURCE
+#include "platform/process.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TASK_EXITING 0x4u /* the kernel's PF_EXITING, as shown in the flags column */
+
+struct stat_line {
+    char state;
+    unsigned flags;
+    long threads;
+    uint64_t start_time;
+};
+
+static int read_small_file(const char *path, char *buffer, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    ssize_t n;
+    do
+        n = read(fd, buffer, size - 1);
+    while (n < 0 && errno == EINTR);
+    int rc = n < 0 ? -errno : 0;
+    close(fd);
+    if (rc == 0)
+        buffer[n] = '\0';
+    return rc;
+}
+
+static int read_stat(const char *path, struct stat_line *line)
+{
+    char text[1024];
+    int rc = read_small_file(path, text, sizeof text);
+    if (rc < 0)
+        return rc;
+    /* The second column is the program's name in parentheses and may hold any character, so count from its end. */
+    const char *rest = strrchr(text, ')');
+    if (!rest)
+        return -EIO;
+    unsigned long long started;
+    int got = sscanf(rest + 1, " %c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %llu",
+                     &line->state, &line->flags, &line->threads, &started);
+    if (got != 4)
+        return -EIO;
+    line->start_time = started;
+    return 0;
+}
+
+static int read_process(int32_t pid, struct stat_line *line)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    int rc = read_stat(path, line);
+    if (rc == -ENOENT && access("/proc/self/stat", R_OK) == 0)
+        return -ESRCH;
+    return rc;
+}
+
+static bool task_over(const struct stat_line *line)
+{
+    return line->state == 'Z' || line->state == 'X' || line->state == 'x' || (line->flags & TASK_EXITING);
+}
+
+/* Whether every thread of a process whose first thread is over is over as well. */
+static bool all_tasks_over(int32_t pid)
+{
+    char path[64 + 256];
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *tasks = opendir(path);
+    if (!tasks)
+        return errno == ENOENT || errno == ESRCH;
+    bool over = true;
+    for (struct dirent *entry; over && (entry = readdir(tasks)) != NULL;) {
+        struct stat_line line;
+        if (entry->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "/proc/%d/task/%s/stat", (int)pid, entry->d_name);
+        int rc = read_stat(path, &line);
+        if (rc == 0)
+            over = task_over(&line);
+        else if (rc != -ENOENT && rc != -ESRCH)
+            over = false;
+    }
+    closedir(tasks);
+    return over;
+}
+
+static bool process_over(int32_t pid, const struct stat_line *line)
+{
+    if (!task_over(line))
+        return false;
+    return line->threads <= 1 || all_tasks_over(pid);
+}
+
+int mpf_process_start_time(int32_t pid, uint64_t *start_time)
+{
+    struct stat_line line;
+    int rc = read_process(pid, &line);
+    if (rc < 0)
+        return rc;
+    if (process_over(pid, &line))
+        return -ESRCH;
+    *start_time = line.start_time;
+    return 0;
+}
+
+bool mpf_process_alive(int32_t pid, uint64_t start_time)
+{
+    struct stat_line line;
+    if (pid <= 0)
+        return false;
+    int rc = read_process(pid, &line);
+    if (rc == -ESRCH)
+        return false;
+    if (rc < 0)
+        return kill(pid, 0) == 0 || errno != ESRCH;
+    /* A start time of 0 was recorded where /proc could not be read: then the pid is all there is. */
+    if (start_time != 0 && line.start_time != start_time)
+        return false;
+    return !process_over(pid, &line);
+}
+
+bool mpf_process_maps(int32_t pid, const char *name)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    FILE *maps = fopen(path, "re");
+    if (!maps)
+        return true;
+    bool found = false;
+    char *line = NULL;
+    size_t size = 0;
+    while (!found && getline(&line, &size, maps) > 0)
+        found = strstr(line, name) != NULL;
+    free(line);
+    fclose(maps);
+    return found;
+}
+
+static _Atomic uint64_t cached_namespace;
+static _Atomic int cached_cpus;
+
+uint64_t mpf_process_namespace(void)
+{
+    uint64_t known = atomic_load_explicit(&cached_namespace, memory_order_relaxed);
+    if (known)
+        return known;
+    struct stat st;
+    known = stat("/proc/self/ns/pid", &st) == 0 ? (uint64_t)st.st_ino : 1;
+    atomic_store_explicit(&cached_namespace, known, memory_order_relaxed);
+    return known;
+}
+
+static int count_cpus(void)
+{
+    /* The mask of a large machine may be larger than the fixed type; the kernel says so with EINVAL. */
+    for (int cpus = 1024; cpus <= 1024 * 1024; cpus *= 4) {
+        cpu_set_t *set = CPU_ALLOC(cpus);
+        if (!set)
+            break;
+        size_t size = CPU_ALLOC_SIZE(cpus);
+        int rc = sched_getaffinity(0, size, set);
+        int count = rc == 0 ? CPU_COUNT_S(size, set) : 0;
+        CPU_FREE(set);
+        if (rc == 0)
+            return count > 0 ? count : 1;
+        if (errno != EINVAL)
+            break;
+    }
+    return 1;
+}
+
+int mpf_process_cpus(void)
+{
+    int known = atomic_load_explicit(&cached_cpus, memory_order_relaxed);
+    if (known)
+        return known;
+    known = count_cpus();
+    atomic_store_explicit(&cached_cpus, known, memory_order_relaxed);
+    return known;
+}
+
+void mpf_process_after_fork(void)
+{
+    atomic_store_explicit(&cached_cpus, 0, memory_order_relaxed);
+    atomic_store_explicit(&cached_namespace, 0, memory_order_relaxed);
+}

@@ -1,0 +1,126 @@
+/* A small test harness: checks that say what was wrong, children that are waited for, threads. */
+#ifndef MPF_TESTS_CHECK_H
+#define MPF_TESTS_CHECK_H
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#if defined(__SANITIZE_THREAD__)
+#define UNDER_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UNDER_TSAN 1
+#endif
+#endif
+#ifndef UNDER_TSAN
+#define UNDER_TSAN 0
+#endif
+
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: %s: not so: %s\n", __FILE__, __LINE__, __func__, #condition);                      \
+            abort();                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+#define CHECK_EQUAL(actual, expected)                                                                                  \
+    do {                                                                                                               \
+        long long check_actual = (long long)(actual), check_expected = (long long)(expected);                          \
+        if (check_actual != check_expected) {                                                                          \
+            fprintf(stderr, "%s:%d: %s: %s is %lld, not %lld\n", __FILE__, __LINE__, __func__, #actual, check_actual,  \
+                    check_expected);                                                                                   \
+            abort();                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+/* Forks a child that runs body(argument) and exits 0. */
+static inline pid_t check_fork(void (*body)(void *), void *argument)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        body(argument);
+        _exit(0);
+    }
+    return pid;
+}
+
+/* Waits for the child; its exit status, or minus the signal that ended it. */
+static inline int check_wait(pid_t pid)
+{
+    int status;
+    while (waitpid(pid, &status, 0) < 0)
+        CHECK(errno == EINTR);
+    return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/* Memory shared with forked children, zeroed. */
+static inline void *check_shared(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    return memory;
+}
+
+/* A small generator, so that a failing run can be had again. */
+static inline uint32_t check_random(uint64_t *state)
+{
+    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)(*state >> 33);
+}
+
+struct check_case {
+    const char *name;
+    void (*run)(void);
+};
+
+/* Runs the cases, or those named on the command line, each in a process of its own: no case sees another's arena. */
+static inline int check_main(int argc, char **argv, const struct check_case *cases, size_t count)
+{
+    int failed = 0, ran = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool wanted = argc < 2;
+        for (int a = 1; a < argc; a++)
+            wanted |= strcmp(argv[a], cases[i].name) == 0;
+        if (!wanted)
+            continue;
+        fflush(NULL);
+        pid_t pid = fork();
+        CHECK(pid >= 0);
+        if (pid == 0) {
+            cases[i].run();
+            fflush(NULL);
+            exit(0);
+        }
+        int status = check_wait(pid);
+        ran++;
+        if (status != 0) {
+            fprintf(stderr, "%s: %s FAILED (%d)\n", argv[0], cases[i].name, status);
+            failed++;
+        }
+    }
+    printf("%s: %d of %d passed\n", argv[0], ran - failed, ran);
+    return failed != 0;
+}
+
+#define CHECK_MAIN(...)                                                                                                \
+    int main(int argc, char **argv)                                                                                    \
+    {                                                                                                                  \
+        static const struct check_case cases[] = {__VA_ARGS__};                                                        \
+        return check_main(argc, argv, cases, sizeof cases / sizeof cases[0]);                                          \
+    }
+
+#endif
