@@ -206,12 +206,11 @@ int mpf_block_alloc_dirty(struct mpf_arena *arena, uint64_t bytes, enum mpf_bloc
 
 /* Letting go. */
 
-/* Frees a block and its entry; leaves the section. */
-static void free_and_leave(struct mpf_arena *arena, struct mpf_block_shm *block, uint32_t slot, uint32_t index)
+/* Frees a block to which nothing refers any more; leaves the section. */
+static void free_and_leave(struct mpf_arena *arena, struct mpf_block_shm *block)
 {
     uint32_t surplus = 0, span = span_of(arena, block);
     set_state(arena, block, MPF_BLOCK_FREE);
-    mpf_reference_remove(arena, slot, index);
     if (mpf_span_kind(arena, span) == MPF_SPAN_SLAB) {
         surplus = mpf_slab_return(arena, block);
     } else if (mpf_span_cold(arena, span)) {
@@ -237,7 +236,8 @@ static void finish_dying(struct mpf_arena *arena, mpf_off off, uint32_t slot, ui
         hooks->destroy(arena, off);
     MPF_FAULT("block.destroyed");
     mpf_arena_enter(arena);
-    free_and_leave(arena, block, slot, index);
+    mpf_reference_remove(arena, slot, index);
+    free_and_leave(arena, block);
 }
 
 /* Drops what a REF or TICKET entry stands for. Called in the section, returns outside of it. */
@@ -251,7 +251,8 @@ static void release_and_leave(struct mpf_arena *arena, uint32_t slot, uint32_t i
         MPF_FAULT("block.unref");
         mpf_arena_leave(arena);
     } else if (!mpf_block_hooks(mpf_block_type(block))->destroy) {
-        free_and_leave(arena, block, slot, index);
+        mpf_reference_remove(arena, slot, index);
+        free_and_leave(arena, block);
     } else {
         MPF_SET32(arena, block->refs, 0);
         set_state(arena, block, MPF_BLOCK_DYING);
@@ -429,38 +430,46 @@ int mpf_block_take(struct mpf_arena *arena, mpf_off *where, struct mpf_ref *ref)
     }
 }
 
-/* Moves what *where holds to this process's list, as TICKET: an entry that no reference stands for. -EAGAIN: to grow. */
-static int inherit(struct mpf_arena *arena, mpf_off off, uint32_t *index)
+/* Drops the last reference to a block with a destroy hook, which *where holds, and stores value there. Called in the
+ * section, returns outside of it; -EAGAIN: nothing was done, the list has to grow first. */
+static int replace_last_and_leave(struct mpf_arena *arena, mpf_off *where, mpf_off value)
 {
-    return mpf_reference_add(arena, mpf_slot_of(arena->self), mpf_entry(MPF_ENTRY_TICKET, 0, off), index);
+    uint32_t slot = mpf_slot_of(arena->self), index;
+    /* For an instant the reference is ours: a ticket that nobody was told of. Then it is dropped like any other. */
+    int rc = mpf_reference_add(arena, slot, mpf_entry(MPF_ENTRY_TICKET, 0, *where), &index);
+    if (rc < 0) {
+        mpf_arena_leave(arena);
+        return rc;
+    }
+    MPF_SET64(arena, *where, value);
+    MPF_FAULT("block.replace");
+    release_and_leave(arena, slot, index, mpf_reference_at(arena, slot, index));
+    return 0;
+}
+
+static int replace_once(struct mpf_arena *arena, mpf_off *where, mpf_off value)
+{
+    mpf_arena_enter(arena);
+    struct mpf_block_shm *block = mpf_block_find(arena, *where);
+    bool last = block && block->refs == 1;
+    if (last && mpf_block_hooks(mpf_block_type(block))->destroy)
+        return replace_last_and_leave(arena, where, value);
+    MPF_SET64(arena, *where, value);
+    MPF_FAULT("block.replace");
+    if (last) {
+        free_and_leave(arena, block);
+        return 0;
+    }
+    if (block)
+        MPF_SET32(arena, block->refs, block->refs - 1);
+    mpf_arena_leave(arena);
+    return 0;
 }
 
 void mpf_block_replace(struct mpf_arena *arena, mpf_off *where, mpf_off value)
 {
-    for (;;) {
-        uint32_t slot = mpf_slot_of(arena->self), index = 0;
-        mpf_arena_enter(arena);
-        struct mpf_block_shm *block = mpf_block_find(arena, *where);
-        int rc = 0;
-        if (block && block->refs > 1) {
-            MPF_SET32(arena, block->refs, block->refs - 1);
-            block = NULL;
-        } else if (block) {
-            rc = inherit(arena, *where, &index);
-        }
-        if (rc == 0)
-            MPF_SET64(arena, *where, value);
-        MPF_FAULT("block.replace");
-        if (rc == 0 && block) {
-            release_and_leave(arena, slot, index, mpf_reference_at(arena, slot, index));
+    /* Without memory for an entry *where keeps the block, and whoever destroys the structure drops it. */
+    while (replace_once(arena, where, value) == -EAGAIN)
+        if (grow_list(arena) < 0)
             return;
-        }
-        mpf_arena_leave(arena);
-        if (rc == 0)
-            return;
-        if (rc == -EAGAIN)
-            rc = grow_list(arena);
-        if (rc < 0)
-            return; /* no memory for an entry: *where keeps the block, and whoever destroys the structure drops it */
-    }
 }
