@@ -20,6 +20,7 @@ mirror(__name__)
 
 if native("Synchronized") is not None:
     import ctypes
+    import types
     import weakref
 
     from . import _core, get_context, heap
@@ -54,6 +55,10 @@ if native("Synchronized") is not None:
         return typecode_to_type.get(typecode_or_type, typecode_or_type)
 
 
+    # Array types belong to the module that asks for them first: programs look for the standard library's name there.
+    _array_type = types.FunctionType((lambda type_, length: type_ * length).__code__, {"__name__": _STDLIB})
+
+
     def _sizeof(type_):
         try:
             return ctypes.sizeof(type_)
@@ -75,8 +80,8 @@ if native("Synchronized") is not None:
     def _new_raw_array(typecode_or_type, size_or_initializer, locked=False):
         type_ = _resolve(typecode_or_type)
         if isinstance(size_or_initializer, int):
-            return _new_value(type_ * size_or_initializer, locked)
-        result = _new_value(type_ * len(size_or_initializer), locked)
+            return _new_value(_array_type(type_, size_or_initializer), locked)
+        result = _new_value(_array_type(type_, len(size_or_initializer)), locked)
         result.__init__(*size_or_initializer)
         return result
 
@@ -195,7 +200,7 @@ if native("Synchronized") is not None:
         cls = type(obj)
         if cls in _SIMPLE:
             return cls, None
-        if isinstance(obj, ctypes.Array) and obj._type_ in _SIMPLE and cls is obj._type_ * obj._length_:
+        if isinstance(obj, ctypes.Array) and obj._type_ in _SIMPLE and cls is _array_type(obj._type_, obj._length_):
             return obj._type_, obj._length_
         return None, None
 
@@ -216,7 +221,7 @@ if native("Synchronized") is not None:
     def rebuild_ctype(type_, wrapper, length):
         """Returns an object of *type_* (an array of *length* of them, unless that is None) in the memory of *wrapper*."""
         if length is not None:
-            type_ = type_ * length
+            type_ = _array_type(type_, length)
         _ForkingPickler.register(type_, reduce_ctype)
         obj = type_.from_buffer(wrapper.create_memoryview())
         obj._wrapper = wrapper

@@ -128,11 +128,10 @@ array_iterate(PyObject *op)
     return mpf_array_iterator_new(self);
 }
 
-/* The ctypes array exports its memory itself, with the format that belongs to its type. */
 static int
-array_export(PyObject *op, Py_buffer *view, int flags)
+array_export_obj(struct mpf_synchronized *self, Py_buffer *view, int flags)
 {
-    PyObject *obj = mpf_synchronized_obj((struct mpf_synchronized *)op);
+    PyObject *obj = mpf_synchronized_obj(self);
     if (obj == NULL) {
         view->obj = NULL;
         return -1;
@@ -140,6 +139,23 @@ array_export(PyObject *op, Py_buffer *view, int flags)
     int result = PyObject_GetBuffer(obj, view, flags);
     Py_DECREF(obj);
     return result;
+}
+
+/* What the ctypes array exports, but in the machine's own format, which memoryview can read and write items of. */
+static int
+array_export(PyObject *op, Py_buffer *view, int flags)
+{
+    struct mpf_synchronized *self = (struct mpf_synchronized *)op;
+    if (self->item == NULL || self->item->format == NULL) {
+        return array_export_obj(self, view, flags);
+    }
+    if (PyBuffer_FillInfo(view, op, self->data, self->length * self->item->size, 0, flags) < 0) {
+        return -1;
+    }
+    view->itemsize = self->item->size;
+    view->format = (flags & PyBUF_FORMAT) == PyBUF_FORMAT ? (char *)self->item->format : NULL;
+    view->shape = (flags & PyBUF_ND) == PyBUF_ND ? &self->length : NULL; /* never changes */
+    return 0;
 }
 
 static PyObject *
@@ -209,7 +225,7 @@ static PyType_Slot array_slots[] = {
 static PyType_Spec array_spec = {
     .name = "mpfast._core.SynchronizedArray",
     .basicsize = sizeof(struct mpf_synchronized),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, /* collectable like its base */
     .slots = array_slots,
 };
 

@@ -134,10 +134,10 @@ wchar_store(char *at, PyObject *value)
     return 1;
 }
 
-#define INTEGER(code, name, type, same)                                                                                \
-    {code, true, sizeof(type), same, name##_load, name##_store, name##_load_many}
-#define FLOATING(code, name, type, same)                                                                               \
-    {code, false, sizeof(type), same, name##_load, name##_store, name##_load_many}
+#define INTEGER(code, letter, name, type, same)                                                                        \
+    {code, true, sizeof(type), same, letter, name##_load, name##_store, name##_load_many}
+#define FLOATING(code, letter, name, type, same)                                                                       \
+    {code, false, sizeof(type), same, letter, name##_load, name##_store, name##_load_many}
 
 #if SIZEOF_LONG == 8
 #define SAME_LONG "lq"
@@ -153,22 +153,22 @@ wchar_store(char *at, PyObject *value)
 
 /* Slices of characters are bytes and str, hence no load_many for them. */
 static const struct mpf_item mpf_items[] = {
-    INTEGER('b', byte, signed char, "bB"),
-    INTEGER('B', ubyte, unsigned char, "Bb"),
-    INTEGER('h', short, short, "hH"),
-    INTEGER('H', ushort, unsigned short, "Hh"),
-    INTEGER('i', int, int, SAME_INT SAME_UINT),
-    INTEGER('I', uint, unsigned int, SAME_UINT SAME_INT),
-    INTEGER('l', long, long, SAME_LONG SAME_ULONG),
-    INTEGER('L', ulong, unsigned long, SAME_ULONG SAME_LONG),
-    INTEGER('q', longlong, long long, "qQ"),
-    INTEGER('Q', ulonglong, unsigned long long, "Qq"),
-    FLOATING('f', float, float, "f"),
-    FLOATING('d', double, double, "d"),
-    FLOATING('g', longdouble, long double, ""),
-    {'?', false, sizeof(unsigned char), "", truth_load, truth_store, truth_load_many},
-    {'c', false, 1, "B", char_load, char_store, NULL},
-    {'u', false, sizeof(wchar_t), "", wchar_load, wchar_store, NULL},
+    INTEGER('b', "b", byte, signed char, "bB"),
+    INTEGER('B', "B", ubyte, unsigned char, "Bb"),
+    INTEGER('h', "h", short, short, "hH"),
+    INTEGER('H', "H", ushort, unsigned short, "Hh"),
+    INTEGER('i', "i", int, int, SAME_INT SAME_UINT),
+    INTEGER('I', "I", uint, unsigned int, SAME_UINT SAME_INT),
+    INTEGER('l', "l", long, long, SAME_LONG SAME_ULONG),
+    INTEGER('L', "L", ulong, unsigned long, SAME_ULONG SAME_LONG),
+    INTEGER('q', "q", longlong, long long, "qQ"),
+    INTEGER('Q', "Q", ulonglong, unsigned long long, "Qq"),
+    FLOATING('f', "f", float, float, "f"),
+    FLOATING('d', "d", double, double, "d"),
+    FLOATING('g', "g", longdouble, long double, ""),
+    {'?', false, sizeof(unsigned char), "", "?", truth_load, truth_store, truth_load_many},
+    {'c', false, 1, "B", "c", char_load, char_store, NULL},
+    {'u', false, sizeof(wchar_t), "", NULL, wchar_load, wchar_store, NULL},
 };
 
 const struct mpf_item *

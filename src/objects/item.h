@@ -12,6 +12,7 @@ struct mpf_item {
     bool integer;      /* arithmetic with wrap-around is defined */
     uint8_t size;      /* bytes of one element */
     const char *same;  /* struct-module formats whose memory means the same values, for copies as a whole */
+    const char *format; /* struct-module format for the buffer protocol; NULL: ask ctypes */
     /* A new reference, or NULL with an exception. */
     PyObject *(*load)(const char *at);
     /* 1: stored; 0: not a plain value of this type, nothing stored (ctypes decides); -1: exception, nothing stored.

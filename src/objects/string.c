@@ -103,7 +103,7 @@ static PyType_Slot string_slots[] = {
 static PyType_Spec string_spec = {
     .name = "mpfast._core.SynchronizedString",
     .basicsize = sizeof(struct mpf_synchronized),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, /* collectable like its base */
     .slots = string_slots,
 };
 

@@ -257,7 +257,9 @@ synchronized_scratch(struct mpf_synchronized *self, bool array)
     if (!array) {
         return PyObject_CallNoArgs(self->type);
     }
-    PyObject *type = PySequence_Repeat(self->type, 1);
+    PyObject *module = PyImport_ImportModule("mpfast.sharedctypes");
+    PyObject *type = module != NULL ? PyObject_CallMethod(module, "_array_type", "Oi", self->type, 1) : NULL;
+    Py_XDECREF(module);
     PyObject *scratch = type != NULL ? PyObject_CallNoArgs(type) : NULL;
     Py_XDECREF(type);
     return scratch;

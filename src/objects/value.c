@@ -125,7 +125,7 @@ static PyType_Slot value_slots[] = {
 static PyType_Spec value_spec = {
     .name = "mpfast._core.Synchronized",
     .basicsize = sizeof(struct mpf_synchronized),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, /* collectable like its base */
     .slots = value_slots,
 };
 
