@@ -1,4 +1,5 @@
 """``python -m mpfast``: see :mod:`mpfast._command`."""
 from mpfast._command import main
 
-main()
+if __name__ == "__main__":
+    main()

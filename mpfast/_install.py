@@ -53,9 +53,9 @@ _COUNTERPARTS = {f"mpfast.{module.removeprefix('multiprocessing.')}": module for
 
 _ABSENT = object()
 _installed = False
-_patched = {}  # (module of the standard library, name) -> (original, replacement)
-_rebound = []  # (namespace of another module, name, original, replacement)
-_loading = set()  # modules that _Loader is running now
+_patched: dict = {}  # (module of the standard library, name) -> (original, replacement)
+_rebound: list = []  # (namespace of another module, name, original, replacement)
+_loading: set = set()  # modules that _Loader is running now
 _stdlib_preparation_data = None  # the function that _get_preparation_data() stands in front of
 
 

@@ -1,4 +1,7 @@
-"""An alias of :mod:`multiprocessing.popen_spawn_win32`, which imports on Windows only."""
+"""An alias of :mod:`multiprocessing.popen_spawn_win32`; empty where that cannot be imported, outside Windows."""
+import sys
+
 from ._mirror import alias
 
-alias(__name__)
+if sys.platform == "win32":
+    alias(__name__)

@@ -1,4 +1,7 @@
-"""An alias of :mod:`concurrent.futures.interpreter` (CPython 3.14 and later)."""
+"""An alias of :mod:`concurrent.futures.interpreter`; empty before CPython 3.14, which has the first one."""
+import sys
+
 from ..._mirror import alias
 
-alias(__name__)
+if sys.version_info >= (3, 14):
+    alias(__name__)

@@ -1,0 +1,4 @@
+from collections.abc import Callable, Mapping
+from typing import Any
+
+def dump(obj: object, sink: Any, reducers: Mapping[type, Callable[..., Any]]) -> bool: ...

@@ -1,0 +1,1 @@
+from concurrent.futures._base import *

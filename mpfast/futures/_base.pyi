@@ -1,0 +1,1 @@
+from mpfast.concurrent.futures._base import *
