@@ -51,7 +51,7 @@ def _load():
         return None, Missing("platform", f"the native part is for Linux, this is {sys.platform}", "run on Linux")
     try:
         from . import _core
-    except ImportError as exc:
+    except Exception as exc:  # whatever is wrong with it, the import of this package works
         failure = _build_failure()
         why = f"the extension was not built: {failure}" if failure else f"the extension cannot be loaded: {exc}"
         return None, Missing("extension", why,

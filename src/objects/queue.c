@@ -491,6 +491,8 @@ static PyType_Spec queue_spec = {
 };
 
 static PyType_Slot queue_joinable_slots[] = {
+    {Py_tp_dealloc, queue_dealloc},
+    {Py_tp_traverse, mpf_shared_traverse},
     {Py_tp_methods, queue_joinable_methods},
     {0, NULL},
 };
