@@ -59,9 +59,9 @@ static void undo(struct mpf_arena *arena, struct mpf_section_shm *section)
     for (uint32_t i = atomic_load_explicit(&section->log_used, memory_order_relaxed); i-- > 0;) {
         void *where = mpf_at(arena, log[i].where & ~UINT64_C(1));
         if (log[i].where & 1)
-            *(uint32_t *)where = (uint32_t)log[i].old;
+            __atomic_store_n((uint32_t *)where, (uint32_t)log[i].old, __ATOMIC_RELAXED);
         else
-            *(uint64_t *)where = log[i].old;
+            __atomic_store_n((uint64_t *)where, log[i].old, __ATOMIC_RELAXED);
         MPF_FAULT("section.undo");
     }
     atomic_signal_fence(memory_order_seq_cst);

@@ -71,7 +71,7 @@ static inline void mpf_section_set64(struct mpf_arena *arena, struct mpf_section
                                      uint64_t value)
 {
     mpf_section_record(section, mpf_offset_of(arena, where), *where);
-    *where = value;
+    __atomic_store_n(where, value, __ATOMIC_RELAXED); /* some words are also read outside the section */
     MPF_FAULT("section.set");
 }
 
@@ -79,7 +79,7 @@ static inline void mpf_section_set32(struct mpf_arena *arena, struct mpf_section
                                      uint32_t value)
 {
     mpf_section_record(section, mpf_offset_of(arena, where) | 1, *where);
-    *where = value;
+    __atomic_store_n(where, value, __ATOMIC_RELAXED); /* some words are also read outside the section */
     MPF_FAULT("section.set");
 }
 
