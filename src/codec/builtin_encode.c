@@ -451,6 +451,8 @@ put_name(struct mpf_encoder *e, PyObject *obj, const struct nesting *in)
         PyErr_Clear();
         goto done;
     }
+    if (e->main_is_private && PyUnicode_Check(module) && PyUnicode_CompareWithASCIIString(module, "__main__") == 0)
+        goto done;
     if (!is_short_ascii(module) || !is_short_ascii(name) || !(found = look_up(module, name)) || found != obj)
         goto done;
     {

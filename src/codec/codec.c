@@ -125,6 +125,7 @@ encode_with(struct mpf_codec *codec, const struct mpf_imports *im, struct mpf_en
     int result;
     if (mpf_imports_must_call_dumps(codec, im))
         return mpf_pickling_encode_foreign(codec, e, obj);
+    e->main_is_private = im->main_is_private;
     result = mpf_builtin_encode(e, obj);
     return result == 1 ? mpf_pickling_encode(codec, e, obj) : result;
 }

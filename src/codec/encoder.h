@@ -33,6 +33,7 @@ struct mpf_encoder {
     size_t memo_room, memo_used; /* room is 0 or a power of two */
     unsigned memo_shift;
     uint16_t epoch;
+    bool main_is_private;       /* what __main__ has does not go by name alone */
     PyObject *keep;             /* list of copies of containers, or NULL (free-threaded builds) */
     struct mpf_pickler *pickler; /* or NULL */
 };

@@ -67,6 +67,17 @@ new_find_class(void)
     return find_class;
 }
 
+/* Whether a new process has no way to import __main__: it has neither a name nor a file. */
+static bool
+is_main_private(void)
+{
+    PyObject *main = PyImport_AddModule("__main__"); /* borrowed */
+    PyObject *dict = main ? PyModule_GetDict(main) : NULL; /* borrowed */
+    PyObject *spec = dict ? PyDict_GetItemString(dict, "__spec__") : NULL; /* borrowed */
+    PyErr_Clear();
+    return dict && (!spec || spec == Py_None) && !PyDict_GetItemString(dict, "__file__");
+}
+
 /* A tuple of one or two interned strings. */
 static PyObject *
 new_names(const char *first, const char *second)
@@ -130,6 +141,7 @@ look_at_class(struct mpf_imports *im)
 static int
 fill(struct mpf_imports *im)
 {
+    im->main_is_private = is_main_private();
     return (im->str_dumps = PyUnicode_InternFromString("dumps")) &&
                    (im->str_init = PyUnicode_InternFromString("__init__")) &&
                    (im->str_loads = PyUnicode_InternFromString("loads")) &&
@@ -138,7 +150,8 @@ fill(struct mpf_imports *im)
                    (im->pickler_kwnames = new_names("protocol", "buffer_callback")) &&
                    (im->loads_kwnames = new_names("buffers", NULL)) &&
                    (im->copyreg_table = import_attribute("copyreg", "dispatch_table")) &&
-                   (im->pickler_type = import_attribute("_pickle", "Pickler")) &&
+                   (im->pickler_type = im->main_is_private ? import_attribute("mpfast._by_value", "PrivateMainPickler")
+                                                           : import_attribute("_pickle", "Pickler")) &&
                    (im->loads = import_attribute("_pickle", "loads")) &&
                    (im->pickling_error = import_attribute("pickle", "PicklingError")) &&
                    (im->unpickling_error = import_attribute("pickle", "UnpicklingError")) &&

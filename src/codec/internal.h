@@ -67,7 +67,8 @@ struct mpf_imports {
     PyObject *own_dumps, *own_init, *own_loads; /* its attributes when nobody has replaced them; NULL: somebody had */
     Py_ssize_t own_size;       /* of its __dict__, then */
     PyObject *copyreg_table;   /* copyreg.dispatch_table */
-    PyObject *pickler_type;    /* _pickle.Pickler */
+    bool main_is_private;      /* no other process can import __main__: an interactive session, -c, standard input */
+    PyObject *pickler_type;    /* _pickle.Pickler, or a subclass for a private __main__ */
     PyObject *loads;           /* pickle.loads */
     PyObject *find_class;      /* of an Unpickler of our own */
     PyObject *pickling_error, *unpickling_error;

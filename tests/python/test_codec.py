@@ -366,14 +366,33 @@ def test_local_function_without_cloudpickle(code):
     code(script)
 
 
-def test_function_of_main(code):
+FUNCTION_OF_MAIN = """
+from mpfast import _core
+class C:
+    def __init__(self): self.value = 7
+def f(): return C
+got = _core._decode(_core._encode([lambda: f, C(), f]))
+assert got[2] is f and type(got[1]) is C and got[0]() is f
+message = _core._encode((f, C(), {"k": f}))
+"""
+
+
+@pytest.mark.parametrize("way", ["file", "-c", "stdin"])
+def test_function_of_main(python, tmp_path, way):
     pytest.importorskip("cloudpickle")
-    script = ("from mpfast import _core\n"
-              "class C: pass\n"
-              "def f(): return C\n"
-              "got = _core._decode(_core._encode([lambda: f, C(), f]))\n"
-              "assert got[2] is f and type(got[1]) is C and got[0]() is f\n")
-    code(script)
+    (tmp_path / "program.py").write_text(FUNCTION_OF_MAIN)
+    done = {"file": lambda: python("program.py"), "-c": lambda: python("-c", FUNCTION_OF_MAIN),
+            "stdin": lambda: python("-", stdin=FUNCTION_OF_MAIN)}[way]()
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_function_of_main_that_no_other_process_can_import(code):
+    """It arrives in a process that does not have it; one that has it uses its own."""
+    pytest.importorskip("cloudpickle")
+    message = code(FUNCTION_OF_MAIN + "print(message.hex())").strip()
+    receive = f"from mpfast import _core; f, c, d = _core._decode(bytes.fromhex('{message}'))\n"
+    code(receive + "assert f() is type(c) and c.value == 7 and d['k'] is f")
+    code("class C: value = 8\ndef f(): return 1\nF = f\n" + receive + "assert f is F and type(c) is C and d['k'] is f")
 
 
 # ---- large things and buffers -------------------------------------------------------------------------------------------
