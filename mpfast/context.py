@@ -92,23 +92,19 @@ class _Factories:
 
     def RawValue(self, typecode_or_type, *args):
         """Returns a shared ctypes object."""
-        from .sharedctypes import RawValue
-        return RawValue(typecode_or_type, *args)
+        return _submodules.sharedctypes.RawValue(typecode_or_type, *args)
 
     def RawArray(self, typecode_or_type, size_or_initializer):
         """Returns a shared ctypes array."""
-        from .sharedctypes import RawArray
-        return RawArray(typecode_or_type, size_or_initializer)
+        return _submodules.sharedctypes.RawArray(typecode_or_type, size_or_initializer)
 
     def Value(self, typecode_or_type, *args, lock=True):
         """Returns a shared ctypes object with a lock."""
-        from .sharedctypes import Value
-        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+        return _submodules.sharedctypes.Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
     def Array(self, typecode_or_type, size_or_initializer, *, lock=True):
         """Returns a shared ctypes array with a lock."""
-        from .sharedctypes import Array
-        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+        return _submodules.sharedctypes.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
     def get_context(self, method=None):
         """Returns the context of the start method *method* (this one by default); ValueError for an unknown method."""
