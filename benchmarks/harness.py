@@ -69,7 +69,7 @@ class Worker:
 
     def __init__(self, name, quick):
         self._stderr = tempfile.TemporaryFile()
-        command = [sys.executable, counters.WORKER, "serve", name, "quick" if quick else "full"]
+        command = [sys.executable, "-X", "faulthandler", counters.WORKER, "serve", name, "quick" if quick else "full"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
                                          start_new_session=True)
         self._answers = b""
@@ -85,7 +85,7 @@ class Worker:
         if "unavailable" in answer:
             raise Unavailable(answer["unavailable"])
         if "error" in answer:
-            raise WorkerFailed(answer["error"])
+            raise WorkerFailed(self._last_words(answer["error"].strip()))
         return answer
 
     def _line(self, deadline):

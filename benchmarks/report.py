@@ -125,6 +125,7 @@ class TextTable:
     """Prints the table row by row while it is being measured."""
 
     WIDTHS = (68, 9, 9, 23)
+    LAST_LINES = 15
 
     def __init__(self, bars, write=print):
         self._bars = bars
@@ -138,7 +139,8 @@ class TextTable:
         self._line(columns(row, results, self._bars))
         for name, result in results.items():
             if result.failed:
-                self._write(f"    {name} failed: " + result.problem.strip().replace("\n", "\n    "))
+                lines = result.problem.strip().splitlines()
+                self._write("\n        ".join([f"    {name} failed (the end of what it said):", *lines[-self.LAST_LINES:]]))
 
     def _line(self, cells):
         widths = self.WIDTHS + ((7, 6) if self._bars else ())
