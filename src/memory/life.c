@@ -75,7 +75,8 @@ void mpf_life_begin(struct mpf_arena *arena, uint32_t slot)
     atomic_store_explicit(&entry->start_time, start, memory_order_relaxed);
     atomic_store_explicit(&entry->namespace_id, mpf_process_namespace(), memory_order_relaxed);
     memset(&entry->life, 0, sizeof entry->life);
-    if (!make_robust(&entry->life) || pthread_mutex_lock(&entry->life) != 0)
+    /* Nobody else can have it. Trying says so to tools that look for locks taken in different orders: this is none. */
+    if (!make_robust(&entry->life) || pthread_mutex_trylock(&entry->life) != 0)
         return;
     MPF_FAULT("life.locked");
     _Atomic uint32_t *word = find_word(&entry->life);
