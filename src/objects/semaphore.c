@@ -15,6 +15,7 @@
  * Death of the caller: a plain semaphore is a counter and keeps its value; a bounded one gets the permits back.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdbool.h>
 
 #include "objects/errors.h"
@@ -199,19 +200,28 @@ static int
 semaphore_parse(PyObject *args, PyObject *kwargs, int *value)
 {
     static char *names[] = {"value", "ctx", NULL};
-    PyObject *ctx = NULL; /* borrowed */
-    *value = 1;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|i$O:__init__", names, value, &ctx)) {
+    PyObject *number = NULL, *ctx = NULL; /* borrowed */
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$O:__init__", names, &number, &ctx)) {
         return -1;
     }
     if (ctx == NULL) {
         PyErr_SetString(PyExc_TypeError, "__init__() missing 1 required keyword-only argument: 'ctx'");
         return -1;
     }
-    if (*value < 0) {
+    int overflow = 0;
+    long given = number != NULL ? PyLong_AsLongAndOverflow(number, &overflow) : 1;
+    if (given == -1 && overflow == 0 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (overflow != 0 || given > INT_MAX || given < INT_MIN) {
+        PyErr_SetString(PyExc_OverflowError, "Python int too large to convert to C int");
+        return -1;
+    }
+    if (given < 0) {
         mpf_errors_raise(-EINVAL);
         return -1;
     }
+    *value = (int)given;
     return 0;
 }
 

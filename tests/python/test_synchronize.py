@@ -1,6 +1,7 @@
 """Locks, semaphores, conditions, events and barriers as a program sees them; deaths are in tests/faults."""
 import multiprocessing
 import multiprocessing.synchronize as stdlib
+import os
 import pickle
 import signal
 import sys
@@ -648,8 +649,8 @@ def block_for_ever(name, ready, interrupted, threads):
         idle = threading.Thread(target=threading.Event().wait, daemon=True)
         idle.start()
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    ready.set()
     try:
+        ready.set()
         WAITS[name](primitive)
     except KeyboardInterrupt:
         interrupted.set()
@@ -675,7 +676,6 @@ def test_interrupt_ends_every_wait(name, threads):
     assert ready.wait(LONG)
     deadline = time.monotonic() + LONG
     while child.is_alive() and time.monotonic() < deadline:
-        import os
         os.kill(child.pid, signal.SIGINT)
         child.join(0.2)
     assert interrupted.is_set()
