@@ -132,6 +132,25 @@ static inline void crowd_run(const struct crowd *crowd, const char *point, int n
     }
 }
 
+/* A process that ends in victim(argument) by SIGKILL is reaped by one that is killed at the point, then by this one. */
+static inline void kill_reaper_at(const char *point, int nth, void (*victim)(void *), void *argument) {
+    _Atomic int *go = check_shared(sizeof *go);
+    fflush(NULL);
+    pid_t reaper = fork(); /* first: a fork reaps, too */
+    CHECK(reaper >= 0);
+    if (reaper == 0) {
+        await_flag(go, 1);
+        die_at(point, nth);
+        mpf_participant_reap(arena);
+        _exit(0);
+    }
+    CHECK_EQUAL(check_wait(check_fork(victim, argument)), -SIGKILL);
+    tell(go, 1);
+    CHECK_EQUAL(check_wait(reaper), -SIGKILL);
+    while (mpf_participant_reap(arena) > 0)
+        ;
+}
+
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
 #endif

@@ -166,20 +166,12 @@ static void test_killed_at_each_point(void) {
     finish(&ref);
 }
 
-static void reap_and_die(void *point) {
-    die_at(point, 1);
-    mpf_participant_reap(arena);
-}
-
 static void test_reaper_killed(void) {
-    static char points[][24] = {"bounded.set", "section.commit", "section.committed", "bounded.recovered"};
+    static const char *points[] = {"bounded.set", "section.commit", "section.committed", "bounded.recovered"};
     setup(4);
     for (size_t p = 0; p < COUNT_OF(points); p++) {
         int permits = 2;
-        CHECK_EQUAL(check_wait(check_fork(hold, &permits)), -SIGKILL);
-        CHECK_EQUAL(check_wait(check_fork(reap_and_die, points[p])), -SIGKILL);
-        while (mpf_participant_reap(arena) > 0)
-            ;
+        kill_reaper_at(points[p], 1, hold, &permits);
         CHECK_EQUAL(mpf_bounded_release(arena, semaphore), -EOVERFLOW);
         CHECK_EQUAL(mpf_bounded_value(semaphore), 4);
     }
