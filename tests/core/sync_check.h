@@ -98,7 +98,8 @@ struct crowd {
     void (*work)(int index);
 };
 
-static inline void crowd_run(const struct crowd *crowd, const char *point, int nth, uint64_t *random) {
+/* Whether the first was killed. */
+static inline bool crowd_run(const struct crowd *crowd, const char *point, int nth, uint64_t *random) {
     static _Atomic int *begun;
     pid_t pids[16];
     if (!begun)
@@ -123,13 +124,16 @@ static inline void crowd_run(const struct crowd *crowd, const char *point, int n
         usleep(check_random(random) % 4000);
         kill(pids[0], SIGKILL);
     }
+    bool killed = false;
     for (int i = 0; i < crowd->workers; i++) {
         int status = check_wait(pids[i]);
+        killed |= i == 0 && status != 0;
         if (i == 0 ? status != 0 && status != -SIGKILL : status != 0) {
             fprintf(stderr, "worker %d ended with %d (killed at %s:%d)\n", i, status, point ? point : "random", nth);
             abort();
         }
     }
+    return killed;
 }
 
 /* A process that ends in victim(argument) by SIGKILL is reaped by one that is killed at the point, then by this one. */

@@ -137,13 +137,14 @@ static void worker(int index) {
     }
 }
 
-static void check_killed(const char *point, int nth, uint64_t *random) {
-    crowd_run(&(struct crowd){4, worker}, point, nth, random);
+static int check_killed(const char *point, int nth, uint64_t *random) {
+    int kills = crowd_run(&(struct crowd){4, worker}, point, nth, random);
     while (mpf_participant_reap(arena) > 0)
         ;
     /* a process of this size of table may have died inside the section: entering repairs it */
     CHECK_EQUAL(mpf_bounded_release(arena, semaphore), -EOVERFLOW);
     CHECK_EQUAL(mpf_bounded_value(semaphore), 2);
+    return kills;
 }
 
 static void test_killed_at_random(void) {
@@ -159,10 +160,12 @@ static void test_killed_at_each_point(void) {
     static const char *points[] = {"bounded.set", "bounded.taken", "bounded.released", "bounded.announced", "section.logged",
                                    "section.set", "section.commit", "section.committed", "section.left", "park.sleep",
                                    "park.woken"};
+    int kills = 0;
     setup(2);
     for (size_t p = 0; p < COUNT_OF(points); p++)
         for (int nth = 1; nth <= 8; nth++)
-            check_killed(points[p], nth, NULL);
+            kills += check_killed(points[p], nth, NULL);
+    CHECK(kills >= (int)COUNT_OF(points));
     finish(&ref);
 }
 

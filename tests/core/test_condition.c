@@ -273,14 +273,16 @@ static void test_killed_at_each_point(void) {
     static const char *points[] = {"condition.set", "condition.notified", "condition.enlisted", "condition.left",
                                    "section.logged", "section.set", "section.commit", "section.committed", "section.left",
                                    "mutex.acquired", "mutex.released", "park.sleep", "park.woken", "park.wake"};
+    int kills = 0;
     setup();
     for (size_t p = 0; p < COUNT_OF(points); p++)
         for (int nth = 1; nth <= 16; nth += 3) {
-            crowd_run(&(struct crowd){4, bounded_work}, points[p], nth, NULL);
+            kills += crowd_run(&(struct crowd){4, bounded_work}, points[p], nth, NULL);
             reset_tokens();
-            crowd_run(&(struct crowd){4, bounded_victim_produces}, points[p], nth, NULL);
+            kills += crowd_run(&(struct crowd){4, bounded_victim_produces}, points[p], nth, NULL);
             reset_tokens();
         }
+    CHECK(kills >= (int)COUNT_OF(points));
     teardown();
 }
 

@@ -120,13 +120,13 @@ static void exchange_victim_waits(int index) {
     exchange(index);
 }
 
-static void check_killed(const char *point, int nth, uint64_t *random) {
+static int check_killed(const char *point, int nth, uint64_t *random) {
     atomic_store(turns, 0);
-    crowd_run(&(struct crowd){4, exchange}, point, nth, random);
+    int kills = crowd_run(&(struct crowd){4, exchange}, point, nth, random);
     atomic_store(turns, 0);
     if (point && strncmp(point, "park", 4) != 0)
-        return;
-    crowd_run(&(struct crowd){4, exchange_victim_waits}, NULL, 0, random);
+        return kills;
+    return kills + crowd_run(&(struct crowd){4, exchange_victim_waits}, NULL, 0, random);
 }
 
 static void test_killed_at_random(void) {
@@ -140,12 +140,14 @@ static void test_killed_at_random(void) {
 #ifdef MPF_DEBUG
 static void test_killed_at_each_point(void) {
     static const char *points[] = {"event.set", "park.wake"};
+    int kills = 0;
     setup();
     for (size_t p = 0; p < COUNT_OF(points); p++)
         for (int nth = 1; nth <= 9; nth += 4) {
             uint64_t random = (uint64_t)nth;
-            check_killed(points[p], nth, &random);
+            kills += check_killed(points[p], nth, &random);
         }
+    CHECK(kills >= (int)COUNT_OF(points));
     finish(&ref);
 }
 

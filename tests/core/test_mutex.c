@@ -278,12 +278,14 @@ static void check_usable(void) {
 static void test_killed_at_each_point(void) {
     static const char *points[] = {"mutex.taken", "mutex.acquired", "mutex.release", "mutex.released", "mutex.wake",
                                    "mutex.nobody", "mutex.announced", "park.sleep", "park.woken", "park.wake"};
+    int kills = 0;
     setup();
     for (size_t p = 0; p < COUNT_OF(points); p++)
         for (int nth = 1; nth <= 21; nth += 10) {
-            crowd_run(&(struct crowd){3, worker}, points[p], nth, NULL);
+            kills += crowd_run(&(struct crowd){3, worker}, points[p], nth, NULL);
             check_usable();
         }
+    CHECK(kills >= (int)COUNT_OF(points));
     finish(&ref);
 }
 

@@ -101,11 +101,12 @@ static void exchange(int index) {
 /* The same with the victim among those who acquire. */
 static void exchange_victim_acquires(int index) { exchange(index == 0 ? 1 : index == 1 ? 3 : 2); }
 
-static void check_killed(const char *point, int nth, uint64_t *random) {
-    crowd_run(&(struct crowd){4, exchange}, point, nth, random);
-    crowd_run(&(struct crowd){3, exchange_victim_acquires}, point, nth, random);
+static int check_killed(const char *point, int nth, uint64_t *random) {
+    int kills = crowd_run(&(struct crowd){4, exchange}, point, nth, random);
+    kills += crowd_run(&(struct crowd){3, exchange_victim_acquires}, point, nth, random);
     while (mpf_semaphore_try(semaphore) == 0)
         ;
+    return kills;
 }
 
 static void test_killed_at_random(void) {
@@ -120,10 +121,12 @@ static void test_killed_at_random(void) {
 static void test_killed_at_each_point(void) {
     static const char *points[] = {"semaphore.taken", "semaphore.released", "semaphore.announced",
                                    "park.sleep", "park.woken", "park.wake"};
+    int kills = 0;
     setup(0);
     for (size_t p = 0; p < COUNT_OF(points); p++)
         for (int nth = 1; nth <= 21; nth += 5)
-            check_killed(points[p], nth, NULL);
+            kills += check_killed(points[p], nth, NULL);
+    CHECK(kills >= (int)COUNT_OF(points));
     finish(&ref);
 }
 
