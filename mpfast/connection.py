@@ -9,8 +9,6 @@ from ._native import native
 
 mirror(__name__)
 
-__all__ = ()
-
 if native("Connection") is not None:
     import multiprocessing.reduction as _reduction
 

@@ -13,8 +13,6 @@ from ._native import native
 
 mirror(__name__)
 
-__all__ = ()
-
 if native("Queue") is not None:
     from . import _core
     from ._install import original
@@ -110,6 +108,9 @@ if native("Queue") is not None:
 
     class Queue(_Ends, _core.Queue, _StdlibQueue):
         """A queue of at most *maxsize* items (0: no bound) between processes."""
+
+        def __init__(self, maxsize=0, *, ctx):
+            super().__init__(maxsize, ctx=ctx)
 
         def _encode_failed(self, error, obj):
             if type(self)._on_queue_feeder_error is _StdlibQueue._on_queue_feeder_error:
