@@ -44,7 +44,7 @@ static inline void mpf_eventcount_finish(struct mpf_eventcount_shm *ec, struct m
             break;
 }
 
-/* Returns as mpf_park does. */
+/* Returns as mpf_park does; mpf_park_finish ends the wait. */
 static inline int mpf_eventcount_wait(struct mpf_park *park, struct mpf_eventcount_shm *ec, struct mpf_eventcount_key key) {
     int rc = mpf_park(park, &ec->signal, key.signal);
     mpf_eventcount_finish(ec, key);

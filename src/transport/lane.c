@@ -481,7 +481,8 @@ int mpf_lane_get(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffe
 
 /* ---- waiting ---- */
 
-static bool message_or_end(const struct mpf_lane_shm *lane) {
+static bool message_or_end(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *unused) {
+    (void)unused;
     return mpf_lane_count(lane) != 0 || closed_for(lane, MPF_LANE_NO_WRITERS | MPF_LANE_DIVERTED);
 }
 
@@ -491,31 +492,33 @@ static bool room_or_end(const struct mpf_lane_shm *lane, const struct mpf_lane_l
 
 bool mpf_lane_spin(struct mpf_park *park, struct mpf_lane_shm *lane) {
     struct mpf_spin spin;
-    bool ready = message_or_end(lane);
+    bool ready = message_or_end(lane, NULL);
     if (ready)
         return true;
     for (mpf_spin_begin(&spin, park, &lane->published); !ready && mpf_spin_next(&spin);)
-        ready = message_or_end(lane);
+        ready = message_or_end(lane, NULL);
     mpf_spin_end(&spin, ready);
     return ready;
 }
 
-int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane) {
-    bool ready = mpf_lane_spin(park, lane);
-    while (!ready) {
-        struct mpf_eventcount_key key = mpf_eventcount_prepare(&lane->readers);
-        if (message_or_end(lane)) {
-            mpf_eventcount_finish(&lane->readers, key);
-            return 0;
-        }
-        int rc = mpf_eventcount_wait(park, &lane->readers, key);
-        ready = message_or_end(lane);
-        if (rc < 0 && !ready)
-            return rc;
-        if (rc == -EINTR)
-            return rc;
+/* Sleeps on the eventcount until ready(lane, limit). */
+static int await(struct mpf_park *park, struct mpf_eventcount_shm *ec, const struct mpf_lane_shm *lane,
+                 const struct mpf_lane_limit *limit,
+                 bool (*ready)(const struct mpf_lane_shm *, const struct mpf_lane_limit *)) {
+    int rc = 0;
+    while (rc == 0 && !ready(lane, limit)) {
+        struct mpf_eventcount_key key = mpf_eventcount_prepare(ec);
+        if (ready(lane, limit))
+            mpf_eventcount_finish(ec, key);
+        else
+            rc = mpf_eventcount_wait(park, ec, key);
     }
-    return 0;
+    mpf_park_finish(park);
+    return rc == -ETIMEDOUT && ready(lane, limit) ? 0 : rc;
+}
+
+int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane) {
+    return mpf_lane_spin(park, lane) ? 0 : await(park, &lane->readers, lane, NULL, message_or_end);
 }
 
 int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) {
@@ -524,18 +527,7 @@ int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const 
     for (mpf_spin_begin(&spin, park, &lane->consumed); !ready && mpf_spin_next(&spin);)
         ready = room_or_end(lane, limit);
     mpf_spin_end(&spin, ready);
-    while (!ready) {
-        struct mpf_eventcount_key key = mpf_eventcount_prepare(&lane->writers);
-        if (room_or_end(lane, limit)) {
-            mpf_eventcount_finish(&lane->writers, key);
-            return 0;
-        }
-        int rc = mpf_eventcount_wait(park, &lane->writers, key);
-        ready = room_or_end(lane, limit);
-        if (rc == -EINTR || (rc < 0 && !ready))
-            return rc;
-    }
-    return 0;
+    return ready ? 0 : await(park, &lane->writers, lane, limit, room_or_end);
 }
 
 void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what) {

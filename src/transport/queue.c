@@ -86,15 +86,14 @@ int mpf_queue_finish(struct mpf_queue_shm *queue) {
 }
 
 int mpf_queue_await_finished(struct mpf_park *park, struct mpf_queue_shm *queue) {
-    while (mpf_queue_unfinished(queue) != 0) {
+    int rc = 0;
+    while (rc == 0 && mpf_queue_unfinished(queue) != 0) {
         struct mpf_eventcount_key key = mpf_eventcount_prepare(&queue->joiners);
-        if (mpf_queue_unfinished(queue) == 0) {
+        if (mpf_queue_unfinished(queue) == 0)
             mpf_eventcount_finish(&queue->joiners, key);
-            break;
-        }
-        int rc = mpf_eventcount_wait(park, &queue->joiners, key);
-        if (rc < 0 && (rc == -EINTR || mpf_queue_unfinished(queue) != 0))
-            return rc;
+        else
+            rc = mpf_eventcount_wait(park, &queue->joiners, key);
     }
-    return 0;
+    mpf_park_finish(park);
+    return rc == -ETIMEDOUT && mpf_queue_unfinished(queue) == 0 ? 0 : rc;
 }
