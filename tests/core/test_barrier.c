@@ -333,25 +333,21 @@ static void test_many_at_once(void) {
     finish(&ref);
 }
 
-/* Whoever is alive ends its rounds or is told that the barrier is broken. */
-static void rounds_or_broken(int index) {
-    (void)index;
-    for (int round = 0; round < 60; round++) {
-        struct mpf_park park = patient();
-        bool leader;
-        int rc = mpf_barrier_wait(&park, barrier, round % 2, &leader);
-        if (rc == -EPIPE)
-            break;
-        CHECK(rc >= 0);
-        if (leader)
-            mpf_barrier_open(arena, barrier);
-    }
-    mpf_participant_leave_all();
+static bool round_or_broken(int round) {
+    struct mpf_park park = patient();
+    bool leader;
+    int rc = mpf_barrier_wait(&park, barrier, round % 2, &leader);
+    CHECK(rc >= 0 || rc == -EPIPE);
+    if (leader)
+        mpf_barrier_open(arena, barrier);
+    return rc >= 0;
 }
 
 static void rounds_for_ever(int index) {
-    while (!mpf_barrier_broken(barrier))
-        rounds_or_broken(index);
+    (void)index;
+    for (int round = 0; round_or_broken(round); round++)
+        ;
+    mpf_participant_leave_all();
 }
 
 static void check_after_kill(void) {
@@ -373,18 +369,55 @@ static void test_killed_at_random(void) {
 }
 
 #ifdef MPF_DEBUG
+/* Where the first of a crowd dies, once it has been let go and so is a member. */
+static const char *fatal_point;
+static int fatal_nth;
+
+/* Whoever is alive ends its rounds or is told that the barrier is broken. */
+static void rounds_or_broken(int index) {
+    for (int round = 0; round < 60 && round_or_broken(round); round++)
+        if (index == 0 && round == 0 && fatal_point)
+            die_at(fatal_point, fatal_nth);
+    mpf_participant_leave_all();
+}
+
 static void test_killed_at_each_point(void) {
-    static const char *points[] = {"barrier.set", "barrier.changed", "barrier.announced", "barrier.open", "barrier.member",
+    static const char *points[] = {"barrier.set", "barrier.changed", "barrier.announced", "barrier.open",
                                    "barrier.arrived", "section.logged", "section.set", "section.commit",
                                    "section.committed", "section.left", "park.sleep", "park.woken", "park.wake"};
     int kills = 0;
     setup(3);
     for (size_t p = 0; p < COUNT_OF(points); p++)
         for (int nth = 1; nth <= 12; nth += 1 + (nth > 6)) {
-            kills += crowd_run(&(struct crowd){3, rounds_or_broken}, points[p], nth, NULL);
+            fatal_point = points[p];
+            fatal_nth = nth;
+            kills += crowd_run(&(struct crowd){3, rounds_or_broken}, "no such point", 1, NULL);
             check_after_kill();
         }
     CHECK(kills >= (int)COUNT_OF(points) * 4);
+    finish(&ref);
+}
+
+static void die_coming(void *unused) {
+    (void)unused;
+    die_at(fatal_point, fatal_nth);
+    arrive(MPF_PARK_INIT(arena, 0));
+}
+
+static void test_killed_while_it_comes_for_the_first_time(void) {
+    static const char *points[] = {"barrier.set", "barrier.member", "barrier.arrived", "section.committed", "section.left"};
+    int place = 0;
+    setup(2);
+    for (size_t p = 0; p < COUNT_OF(points); p++)
+        for (int nth = 1; nth <= 3; nth++) {
+            fatal_point = points[p];
+            fatal_nth = nth;
+            check_wait(check_fork(die_coming, NULL));
+            check_after_kill();
+            pid_t pid = check_fork(wait_once, &place);
+            CHECK(arrive(patient()) >= 0);
+            CHECK_EQUAL(check_wait(pid), 0);
+        }
     finish(&ref);
 }
 
@@ -418,6 +451,8 @@ CHECK_MAIN({"alone", test_alone}, {"deadline_breaks", test_deadline_breaks}, {"p
            {"killed_after_waiting", test_killed_after_waiting},
            {"many_who_leave_in_order", test_many_who_leave_in_order}, {"many_at_once", test_many_at_once},
 #ifdef MPF_DEBUG
-           {"killed_at_each_point", test_killed_at_each_point}, {"reaper_killed", test_reaper_killed},
+           {"killed_at_each_point", test_killed_at_each_point},
+           {"killed_while_it_comes_for_the_first_time", test_killed_while_it_comes_for_the_first_time},
+           {"reaper_killed", test_reaper_killed},
 #endif
            {"killed_at_random", test_killed_at_random})
