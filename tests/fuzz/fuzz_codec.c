@@ -42,6 +42,9 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
     (void)argc;
     (void)argv;
     Py_InitializeEx(0);
+    /* Without the package there is no sending of a __main__ that cannot be imported. */
+    if (PyRun_SimpleString("__file__ = 'fuzz_codec'") < 0)
+        die("no __main__");
     codec = mpf_codec_new();
     if (!codec)
         die("no codec");

@@ -7,7 +7,7 @@ core = pytest.importorskip("mpfast._core")
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import given, settings, strategies as st  # noqa: E402
 
-settings.register_profile("codec", deadline=None, max_examples=200, print_blob=True)
+settings.register_profile("codec", deadline=None, max_examples=100, print_blob=True)
 settings.load_profile("codec")
 
 ATOMS = st.one_of(
@@ -144,7 +144,7 @@ def test_random_bytes(data):
                                 [bytes([op, n]) for op in (0x10, 0x15, 0x18, 0x1a, 0x1c, 0x58, 0x5a, 0x5c) for n in (0, 1, 2, 3)] +
                                 [bytes([8, n]) + bytes(7) for n in range(12)] + [bytes(7), b"ab", b"\x01" + bytes(7)]),
                 max_size=40))
-@settings(max_examples=500)
+@settings(max_examples=300)
 def test_random_operations(parts):
     decode_anything(b"".join(parts))
 
