@@ -47,7 +47,7 @@ struct mpf_adopter {
 /* NULL with an exception set. Cheap: multiprocessing.reduction and pickle are imported by the first use. */
 struct mpf_codec *mpf_codec_new(void);
 void mpf_codec_free(struct mpf_codec *codec);
-/* For the module's tp_traverse and tp_clear; harmless on NULL. A cleared codec can only be freed. */
+/* For the module's tp_traverse and tp_clear; harmless on NULL. A cleared codec has forgotten its caches; the next use makes them anew. */
 int mpf_codec_traverse(struct mpf_codec *codec, visitproc visit, void *arg);
 int mpf_codec_clear(struct mpf_codec *codec);
 

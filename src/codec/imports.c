@@ -99,13 +99,6 @@ own_method(PyObject *dict, PyObject *name)
 {
     PyObject *method = dict_get(dict, name);
     PyObject *module = method ? PyObject_GetAttrString(method, "__module__") : NULL;
-    if (!module) { /* a classmethod has no such attribute before 3.10.1 or so; its function has */
-        PyObject *function;
-        PyErr_Clear();
-        function = method ? PyObject_GetAttrString(method, "__func__") : NULL;
-        module = function ? PyObject_GetAttrString(function, "__module__") : NULL;
-        Py_XDECREF(function);
-    }
     if (!module || !PyUnicode_Check(module) ||
         PyUnicode_CompareWithASCIIString(module, "multiprocessing.reduction") != 0)
         Py_CLEAR(method);
@@ -129,7 +122,6 @@ look_at_class(struct mpf_imports *im)
     dict = class_dict(im->forking_pickler);
     im->own_dumps = own_method(dict, im->str_dumps);
     im->own_init = own_method(dict, im->str_init);
-    im->own_loads = Py_NewRef(im->loads);
     im->own_size = PyDict_GET_SIZE(dict);
     for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++)
         if (PyDict_GetItemString(dict, hooks[i]))
@@ -152,7 +144,6 @@ fill(struct mpf_imports *im)
                    (im->copyreg_table = import_attribute("copyreg", "dispatch_table")) &&
                    (im->pickler_type = im->main_is_private ? import_attribute("mpfast._by_value", "PrivateMainPickler")
                                                            : import_attribute("_pickle", "Pickler")) &&
-                   (im->loads = import_attribute("_pickle", "loads")) &&
                    (im->pickling_error = import_attribute("pickle", "PicklingError")) &&
                    (im->unpickling_error = import_attribute("pickle", "UnpicklingError")) &&
                    (im->find_class = new_find_class()) && (im->sink_type = mpf_sink_new_type()) &&
@@ -183,8 +174,8 @@ mpf_imports_make(struct mpf_codec *codec)
 
 /* The objects in it, to be visited or dropped alike. */
 #define EACH_OBJECT(DO)                                                                                                \
-    DO(im->forking_pickler) DO(im->own_dumps) DO(im->own_init) DO(im->own_loads) DO(im->copyreg_table)                 \
-    DO(im->pickler_type) DO(im->loads) DO(im->find_class) DO(im->pickling_error) DO(im->unpickling_error)              \
+    DO(im->forking_pickler) DO(im->own_dumps) DO(im->own_init) DO(im->copyreg_table)                                   \
+    DO(im->pickler_type) DO(im->find_class) DO(im->pickling_error) DO(im->unpickling_error)                            \
     DO(im->sink_type) DO(im->str_dumps) DO(im->str_init) DO(im->str_loads) DO(im->str_extra) DO(im->str_table)         \
     DO(im->pickler_kwnames) DO(im->loads_kwnames)
 

@@ -64,12 +64,11 @@ mpf_raised_drop(struct mpf_raised *r)
 /* What the pickle path needs from Python modules: made by the first message that needs it, then constant. */
 struct mpf_imports {
     PyObject *forking_pickler; /* multiprocessing.reduction.ForkingPickler */
-    PyObject *own_dumps, *own_init, *own_loads; /* its attributes when nobody has replaced them; NULL: somebody had */
+    PyObject *own_dumps, *own_init; /* its attributes when nobody has replaced them; NULL: somebody had */
     Py_ssize_t own_size;       /* of its __dict__, then */
     PyObject *copyreg_table;   /* copyreg.dispatch_table */
     bool main_is_private;      /* no other process can import __main__: an interactive session, -c, standard input */
     PyObject *pickler_type;    /* _pickle.Pickler, or a subclass for a private __main__ */
-    PyObject *loads;           /* pickle.loads */
     PyObject *find_class;      /* of an Unpickler of our own */
     PyObject *pickling_error, *unpickling_error;
     PyObject *sink_type;
