@@ -16,11 +16,15 @@ mirror(__name__)
 if native("Queue") is not None:
     from . import _core
     from ._install import original
+    from ._publish import publish
 
     _STDLIB = "multiprocessing.queues"
     _StdlibQueue = original(_STDLIB, "Queue")
     _StdlibJoinableQueue = original(_STDLIB, "JoinableQueue")
     _StdlibSimpleQueue = original(_STDLIB, "SimpleQueue")
+
+
+    _publish = publish(__name__, _STDLIB)
 
 
     class _Reader:
@@ -106,6 +110,7 @@ if native("Queue") is not None:
             return self._writer_end
 
 
+    @_publish
     class Queue(_Ends, _core.Queue, _StdlibQueue):
         """A queue of at most *maxsize* items (0: no bound) between processes."""
 
@@ -127,10 +132,12 @@ if native("Queue") is not None:
             """Does nothing: there is no thread, and what was put is not lost."""
 
 
+    @_publish
     class JoinableQueue(Queue, _core.JoinableQueue, _StdlibJoinableQueue):
         """A queue that knows which of its items are finished: task_done() for each, join() for all."""
 
 
+    @_publish
     class SimpleQueue(_Ends, _core.Queue, _StdlibSimpleQueue):
         """A queue without a bound, with get(), put() and empty()."""
 
@@ -142,6 +149,3 @@ if native("Queue") is not None:
 
         def _raise_closed(self):
             raise OSError("handle is closed")
-
-    for _class in Queue, JoinableQueue, SimpleQueue:
-        _class.__module__ = _STDLIB

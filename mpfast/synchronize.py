@@ -20,6 +20,7 @@ if native("Lock") is not None:
 
     from . import _core
     from ._install import original
+    from ._publish import publish
 
     _STDLIB = "multiprocessing.synchronize"
     _Semaphore = original(_STDLIB, "Semaphore")
@@ -110,24 +111,7 @@ if native("Lock") is not None:
             return int(self._event.is_set())
 
 
-    def _new(name):
-        """A primitive of the class *name* of this module, without a state."""
-        cls = globals()[name]
-        return cls.__new__(cls)
-
-
-    def _publish(cls):
-        """Give *cls* the name and place that the standard library's class has, and have it pickled from here."""
-        name = cls.__name__
-
-        def __reduce_ex__(self, protocol):
-            if type(self) is cls:
-                return _new, (name,), self.__getstate__()
-            return super(cls, self).__reduce_ex__(protocol)
-
-        cls.__module__ = _STDLIB
-        cls.__reduce_ex__ = __reduce_ex__
-        return cls
+    _publish = publish(__name__, _STDLIB)
 
 
     @_publish
