@@ -26,11 +26,13 @@
 
 #include "memory/layout.h"
 #include "memory/participant.h"
+#include "platform/clock.h"
 #include "platform/fault.h"
 #include "platform/memfd.h"
 
 #define DEFAULT_SIZE (UINT64_C(64) << 30)
 #define LEAST_SIZE (UINT64_C(32) << 20)
+#define REOPEN_PAUSE_NS 1000000000 /* looking through all processes takes milliseconds */
 #define MOST_SIZE (UINT64_C(2) << 40)
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -252,7 +254,7 @@ static bool accept_id(int fd, void *id) { return has_id(fd, id); }
 static int open_by_id(const unsigned char id[16], int fd, int32_t hint_pid, int hint_fd)
 {
     if (fd >= 0)
-        return has_id(fd, id) ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -ENOENT;
+        return has_id(fd, id) ? fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : -ENOENT;
     int remote = mpf_memfd_open_remote(hint_pid, hint_fd);
     if (remote >= 0) {
         if (has_id(remote, id))
@@ -333,19 +335,23 @@ static int reopen(struct mpf_arena *arena)
     return mpf_memfd_search(accept_id, arena->id);
 }
 
+static pthread_mutex_t reopening = PTHREAD_MUTEX_INITIALIZER;
+
+void mpf_arena_after_fork(void) { pthread_mutex_init(&reopening, NULL); }
+
 int mpf_arena_descriptor(struct mpf_arena *arena)
 {
-    static pthread_mutex_t reopening = PTHREAD_MUTEX_INITIALIZER;
     struct mpf_arena_view *view = mpf_view(arena);
+    pthread_mutex_lock(&reopening);
+    int rc = -ENOENT;
     if (mpf_memfd_intact(&view->file))
-        return view->file.fd;
-    if (pthread_mutex_trylock(&reopening) != 0)
-        return -EAGAIN;
-    int rc = reopen(arena);
+        rc = view->file.fd;
+    else if (mpf_clock_now() >= view->reopen_after)
+        rc = reopen(arena);
     if (rc >= 0)
-        __atomic_store_n(&view->file.fd, rc, __ATOMIC_RELAXED);
-    if (rc >= 0)
-        __atomic_store_n(&arena->fd, rc, __ATOMIC_RELAXED);
+        arena->fd = view->file.fd = rc;
+    else if (mpf_clock_now() >= view->reopen_after)
+        view->reopen_after = mpf_clock_now() + REOPEN_PAUSE_NS;
     pthread_mutex_unlock(&reopening);
     return rc;
 }
@@ -355,9 +361,7 @@ int mpf_arena_commit(struct mpf_arena *arena, mpf_off off, uint64_t bytes)
     struct mpf_arena_view *view = mpf_view(arena);
     if (off > arena->size || bytes > arena->size - off)
         return -ENOMEM;
-    bool intact = mpf_memfd_intact(&view->file);
-    if (!intact && view->arena.self)
-        intact = mpf_arena_descriptor(arena) >= 0;
+    bool intact = mpf_arena_descriptor(arena) >= 0;
     int rc = mpf_memfd_commit(&view->file, intact, off, bytes);
     return rc == -ENOSPC ? -ENOMEM : rc;
 }
@@ -365,5 +369,5 @@ int mpf_arena_commit(struct mpf_arena *arena, mpf_off off, uint64_t bytes)
 void mpf_arena_release(struct mpf_arena *arena, mpf_off off, uint64_t bytes)
 {
     struct mpf_arena_view *view = mpf_view(arena);
-    mpf_memfd_punch(&view->file, mpf_memfd_intact(&view->file), off, bytes);
+    mpf_memfd_punch(&view->file, mpf_arena_descriptor(arena) >= 0, off, bytes);
 }

@@ -123,6 +123,7 @@ static int take_place(struct mpf_arena *arena, uint32_t id)
 static void child(void)
 {
     mpf_process_after_fork();
+    mpf_arena_after_fork();
     for (struct mpf_arena *arena = mpf_arena_list(); arena; arena = next_of(arena)) {
         arena->self = 0;
         if (take_place(arena, mpf_view(arena)->nascent) == 0)

@@ -107,12 +107,13 @@ struct mpf_slot_shm {
     _Atomic uint32_t life_at; /* distance of the life word from the slot; 0: the kernel does not mark deaths */
     _Atomic uint64_t start_time;
     _Atomic uint64_t namespace_id;
-    _Atomic int64_t born; /* when the slot was set aside for a child, monotonic ns */
+    _Atomic int64_t born;    /* when the slot was set aside for a child, monotonic ns */
+    _Atomic uint32_t polled; /* the others know that the life word says nothing for now */
     pthread_mutex_t life;
     _Alignas(64) uint32_t list_top;  /* entries that were ever in use */
     uint32_t list_free;              /* first free entry below it, index + 1 */
     uint64_t list[MPF_LIST_CHUNKS];  /* offset of each chunk, 0: not there yet */
-    uint64_t reserved[28];
+    uint64_t reserved[27];
 };
 _Static_assert(sizeof(struct mpf_slot_shm) == 512, "one slot");
 _Static_assert(sizeof(struct mpf_span_shm) == 32, "one span entry");
@@ -125,7 +126,8 @@ _Static_assert(MPF_SECTION_AT + MPF_SECTION_BYTES(MPF_ARENA_LOG) <= MPF_STATES_A
 struct mpf_arena_view {
     struct mpf_arena arena;
     struct mpf_memfd file;
-    uint32_t nascent; /* fork.c: the id set aside for the child that is being forked */
+    uint32_t nascent;      /* fork.c: the id set aside for the child that is being forked */
+    int64_t reopen_after;  /* arena.c: when it makes sense to look for a descriptor again */
 };
 
 static inline struct mpf_arena_view *mpf_view(struct mpf_arena *arena) { return (struct mpf_arena_view *)arena; }
@@ -161,6 +163,8 @@ int mpf_meta_commit(struct mpf_arena *arena, mpf_off off, uint64_t bytes);
 /* arena.c: every arena of this process, under the lock of the list (fork.c holds it around a fork). */
 pthread_mutex_t *mpf_arena_list_lock(void);
 struct mpf_arena *mpf_arena_list(void);
+/* arena.c: in a forked child, which has one thread: a lock that another thread of the parent may have held is free. */
+void mpf_arena_after_fork(void);
 
 /* fork.c: enters the arena's section; waits while this process is being forked. Leaves it. */
 void mpf_arena_enter(struct mpf_arena *arena);

@@ -8,7 +8,8 @@
  *     word    thread id (30 bits) | FUTEX_WAITERS (set by us, so that the kernel wakes) -- at death --> FUTEX_OWNER_DIED
  *
  * States: see above; and DIED -> locked again, when the thread ended but its process goes on: the next thread of that
- * process that comes along (mpf_life_refresh) takes the mutex over.
+ * process that comes along (mpf_life_refresh) takes the mutex over. Until then the kernel will not wake anybody on this word
+ * again, so whoever finds it so bumps the epoch, once, and all sleepers poll.
  *
  * Invariants: a word without DIED means that the process runs. DIED alone means little: a thread may have ended, or the process
  * may have exec'd; the process table has the last word. life_at == 0: this kernel or library can't do it, and the
@@ -71,6 +72,7 @@ void mpf_life_begin(struct mpf_arena *arena, uint32_t slot)
     int32_t pid = (int32_t)getpid();
     (void)mpf_process_start_time(pid, &start);
     atomic_store_explicit(&entry->life_at, 0, memory_order_relaxed);
+    atomic_store_explicit(&entry->polled, 0, memory_order_relaxed);
     atomic_store_explicit(&entry->pid, pid, memory_order_relaxed);
     atomic_store_explicit(&entry->start_time, start, memory_order_relaxed);
     atomic_store_explicit(&entry->namespace_id, mpf_process_namespace(), memory_order_relaxed);
@@ -103,6 +105,7 @@ void mpf_life_refresh(struct mpf_arena *arena)
     if (pthread_mutex_trylock(&mpf_slot(arena, slot)->life) == EOWNERDEAD) {
         pthread_mutex_consistent(&mpf_slot(arena, slot)->life);
         ask_for_wake(word);
+        atomic_store_explicit(&mpf_slot(arena, slot)->polled, 0, memory_order_relaxed);
         mpf_epoch_bump(arena); /* those who had to poll because of this word can sleep on it again */
     }
 }

@@ -20,10 +20,8 @@
  *
  * Callers: anyone; joining and reaping with no section held.
  *
- * Death of the caller: JOINING: the pid in the word is dead, any reaper frees the slot. LIVE: see reap.c. Between a
- * change of the table and the bump of the epoch: sleepers do not learn of a new participant, but its death is
- * seen by the next one that looks; those who sleep already need not watch it, for it can't own what they wait for
- * without having gone past them... and every long sleep is renewed at each death.
+ * Death of the caller: JOINING: the pid in the word is dead, any reaper frees the slot. LIVE: see reap.c. Between LIVE
+ * and the bump of the epoch: sleepers have not learnt of the new participant, and need not: it died before it did anything.
  */
 #define _GNU_SOURCE
 #include "memory/participant.h"
@@ -185,6 +183,8 @@ enum mpf_participant_state mpf_participant_state(struct mpf_arena *arena, uint32
 bool mpf_participant_gone(struct mpf_arena *arena, uint32_t id)
 {
     uint32_t slot = mpf_slot_of(id);
+    if (slot >= atomic_load_explicit(&mpf_header(arena)->slots_high, memory_order_acquire))
+        return true;
     uint64_t state = load_state(arena, slot);
     if (mpf_state_id(slot, state) != id)
         return true;

@@ -24,6 +24,15 @@
 /* How long a forked child may take from its first instant to the end of fork(), before its place is given away. */
 #define NASCENT_NS INT64_C(30000000000)
 
+static bool is_over(struct mpf_arena *arena, uint32_t slot, enum mpf_life life)
+{
+    /* The kernel has woken one sleeper on the word and will wake no other: the rest must know that they have to poll. */
+    if (life == MPF_LIFE_POLLED && mpf_life_word(arena, slot) &&
+        atomic_exchange_explicit(&mpf_slot(arena, slot)->polled, 1, memory_order_relaxed) == 0)
+        mpf_epoch_bump(arena);
+    return life == MPF_LIFE_OVER || life == MPF_LIFE_EXECED;
+}
+
 /* The status that a slot's death leads to, or MPF_SLOT_FREE where it is not dead. */
 static enum mpf_slot_status verdict(struct mpf_arena *arena, uint32_t slot, uint64_t state)
 {
@@ -34,10 +43,9 @@ static enum mpf_slot_status verdict(struct mpf_arena *arena, uint32_t slot, uint
     switch (status) {
     case MPF_SLOT_LIVE:
         life = mpf_life_look(arena, slot);
-        return life == MPF_LIFE_OVER ? MPF_SLOT_KILLED : life == MPF_LIFE_EXECED ? MPF_SLOT_ENDED : MPF_SLOT_FREE;
+        return !is_over(arena, slot, life) ? MPF_SLOT_FREE : life == MPF_LIFE_OVER ? MPF_SLOT_KILLED : MPF_SLOT_ENDED;
     case MPF_SLOT_LEFT:
-        life = mpf_life_look(arena, slot);
-        return life == MPF_LIFE_OVER || life == MPF_LIFE_EXECED ? MPF_SLOT_ENDED : MPF_SLOT_FREE;
+        return is_over(arena, slot, mpf_life_look(arena, slot)) ? MPF_SLOT_ENDED : MPF_SLOT_FREE;
     case MPF_SLOT_JOINING:
         return mpf_process_start_time((int32_t)actor, &ignored) == -ESRCH ? MPF_SLOT_ENDED : MPF_SLOT_FREE;
     case MPF_SLOT_COPYING:

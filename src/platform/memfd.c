@@ -50,7 +50,15 @@ static int open_memfd(void)
     int fd = memfd_create(MPF_MEMFD_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL) /* kernels before 6.3 */
         fd = memfd_create(MPF_MEMFD_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    return fd < 0 ? -errno : fd;
+    if (fd < 0)
+        return -errno;
+    if (fd > STDERR_FILENO)
+        return fd;
+    /* A program that was started without standard streams must not print into shared memory. */
+    int moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    int rc = moved < 0 ? -errno : moved;
+    close(fd);
+    return rc;
 }
 
 static uint64_t limit_size(uint64_t wish)
@@ -122,7 +130,7 @@ int mpf_memfd_adopt(int fd, struct mpf_memfd *file)
         return errno == EBADF ? -EBADF : -EINVAL;
     if (!(seals & F_SEAL_SHRINK))
         return -EINVAL;
-    file->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    file->fd = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     if (file->fd < 0)
         return -errno;
     int rc = identify(file, &st);
