@@ -258,7 +258,7 @@ if native("Synchronized") is not None:
 
         def __init__(self, obj, lock=None, ctx=None):
             if not lock:
-                ctx = ctx or get_context(force=True)
+                ctx = ctx or get_context()
                 lock = ctx.RLock()
             self._bind(obj, lock, *_simple_form(obj))
 

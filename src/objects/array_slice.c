@@ -98,13 +98,14 @@ slice_write(struct mpf_synchronized *self, const struct span *span, const char *
     return mpf_synchronized_leave(self);
 }
 
-/* Whether the type's elements are what its memory says: not so for numpy's integers, which ctypes does not take. */
+/* Whether the elements that the source hands out are those of its memory, and ctypes would take them: c_char takes no
+ * numbers of numpy's. */
 static bool
 slice_is_plain_memory(struct mpf_synchronized *self, PyObject *value)
 {
     const char *name = Py_TYPE(value)->tp_name;
-    return PyBytes_CheckExact(value) || PyByteArray_CheckExact(value) || strcmp(name, "array.array") == 0 ||
-           (self->item->code == 'd' && strcmp(name, "numpy.ndarray") == 0);
+    return PyBytes_CheckExact(value) || PyByteArray_CheckExact(value) || PyMemoryView_Check(value) ||
+           strcmp(name, "array.array") == 0 || (self->item->code != 'c' && strcmp(name, "numpy.ndarray") == 0);
 }
 
 static bool

@@ -166,8 +166,8 @@ static const struct mpf_item mpf_items[] = {
     FLOATING('f', "f", float, float, "f"),
     FLOATING('d', "d", double, double, "d"),
     FLOATING('g', "g", longdouble, long double, ""),
-    {'?', false, sizeof(unsigned char), "", "?", truth_load, truth_store, truth_load_many},
-    {'c', false, 1, "B", "c", char_load, char_store, NULL},
+    {'?', false, sizeof(unsigned char), "?", "?", truth_load, truth_store, truth_load_many},
+    {'c', false, 1, "Bc", "c", char_load, char_store, NULL},
     {'u', false, sizeof(wchar_t), "", NULL, wchar_load, wchar_store, NULL},
 };
 
