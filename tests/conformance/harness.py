@@ -115,7 +115,7 @@ def environment(slice_name, native, home):
 
 
 def marked_processes(slice_name):
-    """The ids of all living processes of a slice, whoever started them."""
+    """The ids of all living processes of the slices whose names begin like this, whoever started them."""
     mark = f"MPFAST_CONFORMANCE_SLICE={slice_name}".encode()
     found = []
     for entry in os.listdir("/proc"):
@@ -123,7 +123,7 @@ def marked_processes(slice_name):
             continue
         try:
             with open(f"/proc/{entry}/environ", "rb") as f:
-                marked = mark in f.read().split(b"\0")
+                marked = any(variable.startswith(mark) for variable in f.read().split(b"\0"))
             with open(f"/proc/{entry}/stat", "rb") as f:
                 state = f.read().rpartition(b")")[2].split()[0]
         except OSError:
@@ -134,7 +134,7 @@ def marked_processes(slice_name):
 
 
 def kill_marked(slice_name):
-    """SIGKILL every process of a slice."""
+    """SIGKILL every process of these slices."""
     for pid in marked_processes(slice_name):
         try:
             os.kill(pid, signal.SIGKILL)

@@ -21,6 +21,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ import slices
 
 WEIGHTS_FILE = os.path.join(harness.TESTS_DIR, "weights.json")
 DIFFERENCES_FILE = os.path.join(harness.TESTS_DIR, "differences.txt")
+MANY = 40           # failures: more than this are no accidents of timing
 BORROWED = "test_concurrent_futures"
 VERSION = "%d.%d" % sys.version_info[:2]
 
@@ -173,11 +175,13 @@ class Comparison:
         self.python = python
         self.directory = directory
         self.options = options
+        self.started = time.monotonic()
         self.weights = load_weights()
         self.verdicts = {}          # id -> (verdict, detail)
 
     def runner(self, native, jobs, on_result=None):
-        return slices.Runner(self.python, self.directory, native, self.options.timeout, self.weights, jobs, on_result)
+        return slices.Runner(self.python, self.directory, native, self.options.timeout, self.weights, jobs, on_result,
+                             self.started + self.options.budget)
 
     def announce(self, ident, result):
         if result.outcome not in ("pass", "skip"):
@@ -198,6 +202,9 @@ class Comparison:
             else:
                 suspects.append(ident)
         again = [i for i in suspects if first.results[i].outcome == "fail"]
+        if len(again) > MANY:
+            say(f"{len(again)} failures are too many to be tried again")
+            again = []
         flaky = self.retry(again, True, self.options.retries)
         for ident in flaky:
             self.verdicts[ident] = ("flaky", first.results[ident].detail)
@@ -238,18 +245,25 @@ class Comparison:
         skipped = [i for i in unknown if native_results[i].outcome == "skip"]
         runner = self.runner(False, self.options.jobs)
         runner.run(skipped, self.options.slice_seconds)
+        runner.results = {i: r for i, r in runner.results.items() if r.outcome != "unrun"}
         baseline.add({i: r for i, r in runner.results.items() if i in skipped})
         failed = [i for i in unknown if i not in skipped]
+        if len(failed) > MANY:
+            whole = self.runner(False, self.options.jobs)
+            whole.run([i for i in failed if not i.endswith("]")], self.options.slice_seconds)
+            baseline.add({i: r for i, r in whole.results.items() if r.outcome != "unrun"})
         for _ in range(2):
             rest = [i for i in failed if baseline.outcomes.get(i) != "pass"]
             if rest:
-                baseline.add(self.run_alone(rest, False))
+                baseline.add({i: r for i, r in self.run_alone(rest, False).items() if r.outcome != "unrun"})
         baseline.save()
         for ident in suspects:
             self.verdicts[ident] = self.judge(native_results[ident], baseline.outcomes.get(ident, "missing"))
 
     @staticmethod
     def judge(result, stdlib):
+        if result.outcome == "unrun":
+            return ("failed", "was not run: " + result.detail)
         if stdlib == "pass":
             return ("failed", f"{result.outcome}, passes on the standard library\n{result.detail}")
         if result.outcome == "skip":
@@ -289,6 +303,7 @@ def parse_options(argv=None):
     parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 2))
     parser.add_argument("--slice-seconds", type=float, default=8.0)
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds without progress in a test")
+    parser.add_argument("--budget", type=float, default=1000.0, help="seconds after which no slice is started")
     parser.add_argument("--retries", type=int, default=2)
     parser.add_argument("--fresh-baseline", action="store_true", help="do not use the kept results of the stdlib")
     parser.add_argument("--stdlib", action="store_true", help="run the standard library only")
@@ -309,9 +324,19 @@ def write_weights(seconds):
         f.write("\n")
 
 
+def end_all(directory):
+    """What a signal that ends this does: no process of a slice survives it."""
+    for _ in range(3):
+        harness.kill_marked(os.path.basename(directory))
+    shutil.rmtree(directory, ignore_errors=True)
+    os._exit(1)
+
+
 def run(options):
     started = time.monotonic()
     directory = tempfile.mkdtemp(prefix="mpc")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *args: end_all(directory))
     try:
         python = harness.create(directory)
         ids, notes = collect(python, directory, (options.suite or ",".join(groups.SUITES)).split(","))

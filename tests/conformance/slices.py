@@ -18,7 +18,7 @@ EXIT_SECONDS = 30           # how long a finished slice may take to end
 LEFT_SECONDS = 5            # how long its processes may outlive it
 LOG_TAIL = 6000
 
-#: outcome: pass, fail, skip, crash, hang.  detail: traceback, reason, or stacks.
+#: outcome: pass, fail, skip, crash, hang, unrun.  detail: traceback, reason, or stacks.
 Result = collections.namedtuple("Result", "outcome detail seconds")
 
 #: Things found out about a class beside its tests' results; they stand in the results as tests of these names.
@@ -32,13 +32,14 @@ def class_of(ident):
 class Runner:
     """Runs slices of tests with one interpreter, under mpfast (native) or not."""
 
-    def __init__(self, python, directory, native, timeout, weights=None, jobs=4, on_result=None):
+    def __init__(self, python, directory, native, timeout, weights=None, jobs=4, on_result=None, deadline=None):
         self.python = python
         self.directory = directory
         self.native = native
         self.timeout = timeout
         self.weights = weights or {}
         self.jobs = jobs
+        self.deadline = deadline or float("inf")    # monotonic time after which nothing new is started
         self.on_result = on_result or (lambda ident, result: None)
         self.results = {}
         self.lock = threading.Lock()
@@ -85,6 +86,10 @@ class Runner:
     def run_slice(self, ids):
         """Run tests one after the other in one process; what a hang or a crash cut off goes on in a new one."""
         while ids:
+            if time.monotonic() > self.deadline:
+                for ident in ids:
+                    self.record(ident, "unrun", "the time for the whole run was over")
+                return
             done = self.run_process(ids)
             rest = [i for i in ids if i not in done]
             if rest and len(rest) == len(ids):
