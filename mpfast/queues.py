@@ -117,6 +117,14 @@ if native("Queue") is not None:
         def __init__(self, maxsize=0, *, ctx):
             super().__init__(maxsize, ctx=ctx)
 
+        def put_nowait(self, obj):
+            """The same as ``put(obj, False)``, which a subclass may have of its own."""
+            return self.put(obj, False)
+
+        def get_nowait(self):
+            """The same as ``get(False)``, which a subclass may have of its own."""
+            return self.get(False)
+
         def _encode_failed(self, error, obj):
             if type(self)._on_queue_feeder_error is _StdlibQueue._on_queue_feeder_error:
                 raise error

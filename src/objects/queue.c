@@ -233,13 +233,6 @@ queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
     return queue_put_object(self, object, deadline);
 }
 
-static PyObject *
-queue_put_nowait(PyObject *self, PyObject *object)
-{
-    MPF_QUEUE_CHECK(self);
-    return queue_put_object(self, object, 0);
-}
-
 /* ---- get ---- */
 
 static bool
@@ -304,13 +297,6 @@ queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
         return NULL;
     }
     return queue_get_object(self, deadline);
-}
-
-static PyObject *
-queue_get_nowait(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    MPF_QUEUE_CHECK(self);
-    return queue_get_object(self, 0);
 }
 
 /* ---- looking ---- */
@@ -443,17 +429,24 @@ queue_join(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(queue_put_doc, "put($self, obj, block=True, timeout=None)\n--\n\nPut obj, which is in shared memory when this returns.  Full where there is no room in time, and what pickling raises.");
+PyDoc_STRVAR(queue_get_doc, "get($self, block=True, timeout=None)\n--\n\nTake the oldest item.  Empty where there is none in time.");
+PyDoc_STRVAR(queue_qsize_doc, "qsize($self)\n--\n\nThe number of items.");
+PyDoc_STRVAR(queue_empty_doc, "empty($self)\n--\n\nWhether there is no item.");
+PyDoc_STRVAR(queue_full_doc, "full($self)\n--\n\nWhether there is no room for an item.");
+PyDoc_STRVAR(queue_close_doc, "close($self)\n--\n\nThis process puts nothing more.");
+PyDoc_STRVAR(queue_task_done_doc, "task_done($self)\n--\n\nAn item that was got is finished.  ValueError where there are no such items left.");
+PyDoc_STRVAR(queue_join_doc, "join($self)\n--\n\nWait until every item that was put is finished.");
+
 static PyMethodDef queue_methods[] = {
-    {"put", (PyCFunction)(void (*)(void))queue_put, METH_FASTCALL | METH_KEYWORDS, NULL},
-    {"get", (PyCFunction)(void (*)(void))queue_get, METH_FASTCALL | METH_KEYWORDS, NULL},
-    {"put_nowait", queue_put_nowait, METH_O, NULL},
-    {"get_nowait", queue_get_nowait, METH_NOARGS, NULL},
+    {"put", (PyCFunction)(void (*)(void))queue_put, METH_FASTCALL | METH_KEYWORDS, queue_put_doc},
+    {"get", (PyCFunction)(void (*)(void))queue_get, METH_FASTCALL | METH_KEYWORDS, queue_get_doc},
     {"put_many", (PyCFunction)(void (*)(void))mpf_queue_put_many, METH_VARARGS | METH_KEYWORDS, mpf_queue_put_many_doc},
     {"get_many", (PyCFunction)(void (*)(void))mpf_queue_get_many, METH_VARARGS | METH_KEYWORDS, mpf_queue_get_many_doc},
-    {"qsize", queue_qsize, METH_NOARGS, NULL},
-    {"empty", queue_empty, METH_NOARGS, NULL},
-    {"full", queue_full, METH_NOARGS, NULL},
-    {"close", queue_close, METH_NOARGS, NULL},
+    {"qsize", queue_qsize, METH_NOARGS, queue_qsize_doc},
+    {"empty", queue_empty, METH_NOARGS, queue_empty_doc},
+    {"full", queue_full, METH_NOARGS, queue_full_doc},
+    {"close", queue_close, METH_NOARGS, queue_close_doc},
     {"_poll", queue_poll, METH_VARARGS, NULL},
     {"_bell_fileno", queue_bell_fileno, METH_NOARGS, NULL},
     {"_close_writer", queue_close_writer, METH_NOARGS, NULL},
@@ -463,8 +456,8 @@ static PyMethodDef queue_methods[] = {
 };
 
 static PyMethodDef queue_joinable_methods[] = {
-    {"task_done", queue_task_done, METH_NOARGS, NULL},
-    {"join", queue_join, METH_NOARGS, NULL},
+    {"task_done", queue_task_done, METH_NOARGS, queue_task_done_doc},
+    {"join", queue_join, METH_NOARGS, queue_join_doc},
     {NULL, NULL, 0, NULL},
 };
 
