@@ -38,7 +38,7 @@ if native("Storage") is not None:
     def reduce_arena(arena):
         if isinstance(arena.buffer, _core.Storage):
             return _attach_arena, (arena.size, *arena.buffer.dump())
-        return original(_STDLIB, "rebuild_arena"), (arena.size, reduction.DupFd(arena.fd))
+        return original(_STDLIB, "reduce_arena")(arena)
 
 
     def _attach_arena(size, *dumped):
@@ -47,10 +47,6 @@ if native("Storage") is not None:
         arena.fd = -1
         arena.buffer = _core.Storage.load(*dumped)
         return arena
-
-
-    def rebuild_arena(size, dupfd):
-        return Arena(size, dupfd.detach())
 
 
     reduction.register(Arena, reduce_arena)
