@@ -234,13 +234,6 @@ static void victim_produces(int index) {
         victim_consumes(index);
 }
 
-static void bounded_work(int index) {
-    if (index < 3)
-        consume(60);
-    else
-        produce(60, 3);
-}
-
 static void reset_tokens(void) {
     atomic_store(&shared->stage, 0);
     lock();
@@ -262,6 +255,13 @@ static void test_killed_at_random(void) {
 }
 
 #ifdef MPF_DEBUG
+static void bounded_work(int index) {
+    if (index < 3)
+        consume(60);
+    else
+        produce(60, 3);
+}
+
 static void bounded_victim_produces(int index) {
     if (index == 0)
         produce(60, 1);

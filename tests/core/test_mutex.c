@@ -275,20 +275,6 @@ static void check_usable(void) {
     CHECK_EQUAL(mpf_mutex_release(arena, mutex), 0);
 }
 
-static void test_killed_at_each_point(void) {
-    static const char *points[] = {"mutex.taken", "mutex.acquired", "mutex.release", "mutex.released", "mutex.wake",
-                                   "mutex.nobody", "mutex.announced", "park.sleep", "park.woken", "park.wake"};
-    int kills = 0;
-    setup();
-    for (size_t p = 0; p < COUNT_OF(points); p++)
-        for (int nth = 1; nth <= 21; nth += 10) {
-            kills += crowd_run(&(struct crowd){3, worker}, points[p], nth, NULL);
-            check_usable();
-        }
-    CHECK(kills >= (int)COUNT_OF(points));
-    finish(&ref);
-}
-
 static void endless(int index) {
     for (;;) {
         worker(index);
@@ -304,6 +290,21 @@ static void test_killed_at_random(void) {
         crowd_run(&(struct crowd){3, endless}, NULL, 0, &random);
         check_usable();
     }
+    finish(&ref);
+}
+
+#ifdef MPF_DEBUG
+static void test_killed_at_each_point(void) {
+    static const char *points[] = {"mutex.taken", "mutex.acquired", "mutex.release", "mutex.released", "mutex.wake",
+                                   "mutex.nobody", "mutex.announced", "park.sleep", "park.woken", "park.wake"};
+    int kills = 0;
+    setup();
+    for (size_t p = 0; p < COUNT_OF(points); p++)
+        for (int nth = 1; nth <= 21; nth += 10) {
+            kills += crowd_run(&(struct crowd){3, worker}, points[p], nth, NULL);
+            check_usable();
+        }
+    CHECK(kills >= (int)COUNT_OF(points));
     finish(&ref);
 }
 
@@ -329,7 +330,6 @@ static void test_recursive_killed(void) {
     finish(&ref);
 }
 
-#ifdef MPF_DEBUG
 static void hold_and_die(void *unused) {
     (void)unused;
     hold_and(die);
