@@ -19,7 +19,8 @@ step() {        # name seconds command...
     local name=$1 limit=$2 log status began=$SECONDS
     shift 2
     log=$work/logs/${name//[^A-Za-z0-9._-]/_}.log
-    setsid timeout --kill-after=20 "$limit" "$@" > "$log" 2>&1 < /dev/null
+    # A shell's background jobs ignore Ctrl-C, and so would all that they start: the tests of it need it back.
+    env --default-signal=INT,QUIT setsid timeout --kill-after=20 "$limit" "$@" > "$log" 2>&1 < /dev/null
     status=$?
     local line passed failed skipped errors
     line=$(tail -n 3 "$log" | grep -E '[0-9]+ (passed|failed|skipped|error)' | tail -n 1)
