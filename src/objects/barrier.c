@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdbool.h>
 
+#include "memory/participant.h"
 #include "objects/errors.h"
 #include "objects/shared.h"
 #include "objects/types.h"
@@ -48,6 +49,13 @@ barrier_lead(PyObject *op)
     return 0;
 }
 
+/* Learns of parties that were killed: nobody else may have noticed yet. */
+static inline void
+barrier_look_for_dead(PyObject *op)
+{
+    (void)mpf_participant_reap(((struct mpf_shared *)op)->ref.arena);
+}
+
 static PyObject *
 barrier_wait(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -68,6 +76,7 @@ barrier_wait(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
     struct mpf_wait wait;
     bool leader = false;
     mpf_wait_init(&wait, self->base.ref.arena, deadline);
+    barrier_look_for_dead(op);
     int index = mpf_barrier_wait(&wait.park, self->base.shm, has_action, &leader);
     if (index == -EPIPE) {
         PyErr_SetNone(self->base.state->broken_barrier_error);
@@ -111,6 +120,7 @@ static PyObject *
 barrier_get_waiting(PyObject *op, void *Py_UNUSED(closure))
 {
     MPF_SHARED_CHECK(op);
+    barrier_look_for_dead(op);
     return PyLong_FromUnsignedLong(mpf_barrier_waiting(((struct mpf_shared *)op)->shm));
 }
 
@@ -118,6 +128,7 @@ static PyObject *
 barrier_get_broken(PyObject *op, void *Py_UNUSED(closure))
 {
     MPF_SHARED_CHECK(op);
+    barrier_look_for_dead(op);
     return PyBool_FromLong(mpf_barrier_broken(((struct mpf_shared *)op)->shm));
 }
 

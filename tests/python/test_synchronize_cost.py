@@ -29,11 +29,12 @@ def test_no_descriptors_and_no_names():
     keep = [make() for make in MAKERS]
     open_before, named_before = descriptors(), named_mappings()
     keep += [make() for make in MAKERS for _ in range(1000)]
-    assert descriptors() == open_before
+    assert descriptors() <= open_before
     assert named_mappings() == named_before
 
 
 def test_dropped_blocks_come_back():
+    gc.collect()
     before = mpfast._core.stats()["blocks"]
     primitives = [make() for make in MAKERS for _ in range(100)]
     assert mpfast._core.stats()["blocks"] != before
