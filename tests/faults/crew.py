@@ -41,23 +41,33 @@ class Crew:
         print("seed", SEED, file=sys.stderr)
         self._work = work
         self._turns = Words(count)
+        self._started = Words(count)
         self._stop = Words(1)
         self._processes = [self._start(me) for me in range(count)]
 
     def _start(self, me):
+        self._started[me] = 0
         process = ctx.Process(target=self._run, args=(me,))
         process.start()
         return process
 
     def _run(self, me):
         warnings.simplefilter("ignore", mpfast.OwnerDiedWarning)
+        self._started[me] = 1
         while not self._stop[0]:
             self._work(me)
             self._turns[me] += 1
 
     def kill_one(self):
-        """Kill one of them at a random moment, and put another in its place."""
+        """Kill one of them at a random moment, and put another in its place.
+
+        Not before it has come out of fork(): what a child that dies in there has is taken back, but half a minute later.
+        """
         me = self.random.randrange(len(self._processes))
+        deadline = time.monotonic() + LONG
+        while not self._started[me]:
+            assert time.monotonic() < deadline, "a new process did not start"
+            time.sleep(0.0002)
         time.sleep(self.random.random() * 0.003)
         self._processes[me].kill()
         self._processes[me].join(LONG)
