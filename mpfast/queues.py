@@ -53,6 +53,12 @@ if native("Queue") is not None:
             return self._queue._poll(timeout)
 
         def recv(self):
+            if self._queue._is_drained:
+                # The holder of the lock expects an item that poll() saw; another process may have taken it meanwhile.
+                try:
+                    return _core.Queue.get(self._queue, False)
+                except _Empty:
+                    return None
             return _core.Queue.get(self._queue)
 
         def recv_bytes(self, maxlength=None):
@@ -92,10 +98,35 @@ if native("Queue") is not None:
                 self._queue._close_writer()
 
 
+    class _ReadLock:
+        """What ``_rlock`` is.  Readers need no lock: it tells that this process empties the queue by hand."""
+
+        def __init__(self, queue):
+            self._queue = queue
+
+        def acquire(self, block=True, timeout=None):
+            self._queue._is_drained = True
+            return True
+
+        def release(self):
+            self._queue._is_drained = False
+
+        def __enter__(self):
+            return self.acquire()
+
+        def __exit__(self, *exc_info):
+            self.release()
+
+
     class _Ends:
         """The two connections that programs look for in a queue, made when they are asked for."""
 
         _reader_end = _writer_end = None
+        _is_drained = False
+
+        @property
+        def _rlock(self):
+            return _ReadLock(self)
 
         @property
         def _reader(self):
