@@ -19,6 +19,7 @@ if native("Queue") is not None:
     from ._publish import publish
 
     _STDLIB = "multiprocessing.queues"
+    _Empty = original(_STDLIB, "Empty")
     _StdlibQueue = original(_STDLIB, "Queue")
     _StdlibJoinableQueue = original(_STDLIB, "JoinableQueue")
     _StdlibSimpleQueue = original(_STDLIB, "SimpleQueue")
