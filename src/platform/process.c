@@ -154,14 +154,16 @@ bool mpf_process_maps(int32_t pid, const char *name)
     FILE *maps = fopen(path, "re");
     if (!maps)
         return true;
-    bool found = false;
+    bool found = false, any = false;
     char *line = NULL;
     size_t size = 0;
-    while (!found && getline(&line, &size, maps) > 0)
+    while (!found && getline(&line, &size, maps) > 0) {
+        any = true;
         found = strstr(line, name) != NULL;
+    }
     free(line);
     fclose(maps);
-    return found;
+    return found || !any;
 }
 
 static _Atomic uint64_t cached_namespace;

@@ -13,7 +13,8 @@ int mpf_process_start_time(int32_t pid, uint64_t *start_time);
  * out of the kernel (it executes nothing of the program any more); a stopped one does. */
 bool mpf_process_alive(int32_t pid, uint64_t start_time);
 
-/* Whether a line of the process's memory map ends in this name ("/memfd:x (deleted)"). True where it can't be read. */
+/* Whether a line of the process's memory map ends in this name ("/memfd:x (deleted)"). True where it can't be read, and where
+ * there is none: the first thread has given it up on its way out, while others are still to follow. */
 bool mpf_process_maps(int32_t pid, const char *name);
 
 /* Identity of the pid namespace of this process; pids mean something only to processes with the same. Cached until fork. */
