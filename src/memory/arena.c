@@ -57,8 +57,8 @@ static void set_geometry(struct mpf_header_shm *header, uint64_t size)
     header->bitmap_at = header->slots_at + MPF_SLOTS * sizeof(struct mpf_slot_shm);
     header->spans_at = header->bitmap_at + align_up(spans / 8 + 1, MPF_PAGE_BYTES);
     header->meta_at = header->spans_at + align_up(spans * sizeof(struct mpf_span_shm), MPF_PAGE_BYTES);
-    uint64_t pages = header->meta_at / MPF_PAGE_BYTES;
-    uint64_t end = header->meta_at + align_up(pages / 8 + 1, MPF_PAGE_BYTES);
+    header->meta_bytes = align_up(header->meta_at / MPF_PAGE_BYTES / 8 + 1, MPF_PAGE_BYTES);
+    uint64_t end = header->meta_at + header->meta_bytes;
     header->first_span = align_up(end, MPF_SPAN_BYTES) >> MPF_SPAN_SHIFT;
 }
 
@@ -120,10 +120,9 @@ static int commit_first_tables(struct mpf_arena *arena)
 {
     struct mpf_header_shm geometry;
     set_geometry(&geometry, arena->size);
-    uint64_t meta_bytes = (geometry.first_span << MPF_SPAN_SHIFT) - geometry.meta_at;
     int rc = mpf_arena_commit(arena, 0, MPF_STATES_AT + MPF_PAGE_BYTES);
     if (rc == 0)
-        rc = mpf_arena_commit(arena, geometry.meta_at, meta_bytes < 8192 ? meta_bytes : 8192);
+        rc = mpf_arena_commit(arena, geometry.meta_at, geometry.meta_bytes);
     if (rc < 0)
         return rc;
     set_geometry(mpf_header(arena), arena->size);

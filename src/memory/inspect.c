@@ -107,6 +107,7 @@ void mpf_block_stats(struct mpf_arena *arena, struct mpf_block_stats *stats)
     stats->committed =
         (uint64_t)mpf_span_committed(arena, (uint32_t)header->first_span, header->span_count - (uint32_t)header->first_span)
         << MPF_SPAN_SHIFT;
+    stats->committed += header->meta_bytes;
     for (mpf_off page = 0; page < header->meta_at; page += MPF_PAGE_BYTES)
         stats->committed += mpf_meta_ready(arena, page, 1) ? MPF_PAGE_BYTES : 0;
     mpf_arena_leave(arena);

@@ -51,7 +51,7 @@ struct mpf_header_shm {
     uint32_t span_count;
     unsigned char id[16];
     uint64_t size;
-    uint64_t slots_at, bitmap_at, spans_at, meta_at;
+    uint64_t slots_at, bitmap_at, spans_at, meta_at, meta_bytes;
     uint64_t first_span; /* spans below hold the tables */
     _Alignas(64) _Atomic uint32_t epoch;
     _Atomic uint32_t slots_high; /* slots in rotation */

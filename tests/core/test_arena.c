@@ -64,7 +64,7 @@ static void test_size_from_environment(void)
 
 static void test_odd_sizes(void)
 {
-    const char *argument[] = {"1", "33M", "100000k", "3G", "1000G", "nonsense", ""};
+    const char *argument[] = {"1", "33M", "100000k", "3G", "2000G", "nonsense", ""};
     for (size_t i = 0; i < sizeof argument / sizeof argument[0]; i++) {
         fflush(NULL);
         pid_t pid = fork();
