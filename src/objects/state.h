@@ -5,6 +5,10 @@
 #include <Python.h>
 #include <stdatomic.h>
 
+#ifndef Py_NO_INLINE /* new in 3.11 */
+#define Py_NO_INLINE __attribute__((noinline))
+#endif
+
 /* Every owned reference in the state, one a line: X(type, name). */
 #define MPF_STATE_OWNED(X) \
     /* exceptions (errors.c) */ \
