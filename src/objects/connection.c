@@ -416,7 +416,9 @@ connection_await(struct mpf_connection *c, struct mpf_wait *wait)
         mpf_pipe_settle(c->end.arena, c->in, c->fd);
         return mpf_lane_count(c->in) != 0 ? 0 : CONNECTION_BY_SOCKET;
     }
-    if (wait->park.deadline != 0 && mpf_lane_spin(&wait->park, c->in)) {
+    bool won = wait->park.deadline != 0 && mpf_lane_spin(&wait->park, c->in);
+    mpf_park_finish(&wait->park);
+    if (won) {
         return 0;
     }
     int rc = mpf_pipe_prepare_sleep(c->end.arena, c->in, c->fd);

@@ -63,6 +63,18 @@ wait_interrupt(void *context)
     return raised;
 }
 
+/* Whether other threads may be waiting for the GIL. A glance at the list of threads, which others may be changing, is enough. */
+static bool
+wait_contended(void)
+{
+#ifdef Py_GIL_DISABLED
+    return false;
+#else
+    PyThreadState *first = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
+    return first != NULL && PyThreadState_Next(first) != NULL;
+#endif
+}
+
 void
 mpf_wait_init(struct mpf_wait *wait, struct mpf_arena *arena, int64_t deadline)
 {
@@ -72,6 +84,7 @@ mpf_wait_init(struct mpf_wait *wait, struct mpf_arena *arena, int64_t deadline)
     wait->park.interrupt = wait_interrupt;
     wait->park.interrupt_every = WAIT_LOOK_NS;
     wait->park.context = wait;
+    wait->park.contended = wait_contended();
     wait->thread = NULL;
 }
 

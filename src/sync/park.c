@@ -33,7 +33,7 @@
 
 static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 
-static void sleep_begin(struct mpf_park *park) {
+void mpf_park_begin(struct mpf_park *park) {
     if (!park->released && park->release) {
         park->release(park->context);
         park->released = true;
@@ -134,7 +134,7 @@ int mpf_park(struct mpf_park *park, const _Atomic uint32_t *word, uint32_t expec
         park->recheck = true;
         return 0;
     }
-    sleep_begin(park);
+    mpf_park_begin(park);
     MPF_FAULT("park.sleep");
     if (is_short)
         return sleep_short(park, word, expected, earlier(until, park->short_until));

@@ -36,6 +36,7 @@ struct mpf_park {
     int (*interrupt)(void *context); /* after a signal, resumed: nonzero ends the wait with -EINTR; may be NULL */
     int64_t interrupt_every;        /* ns; > 0: also call interrupt this often (main thread of a threaded process) */
     void *context;
+    bool contended; /* others want what release() gives up: it is given up before spinning, too */
 
     /* mpf_park's own */
     bool recheck;        /* the last return was not a plain wake: distrust hints, look for dead owners */
@@ -51,6 +52,9 @@ struct mpf_park {
 /* Sleeps while *word == expected. 0: look again. -ETIMEDOUT: the deadline has passed (look once more: what was waited for
  * may have come with it). -EINTR: interrupt() said so; nothing was consumed. */
 int mpf_park(struct mpf_park *park, const _Atomic uint32_t *word, uint32_t expected);
+
+/* Calls release() unless that was done already; mpf_park does it before a sleep. */
+void mpf_park_begin(struct mpf_park *park);
 
 /* Ends a wait: calls resume() if release() was called. Every function that takes a park calls it before returning. */
 void mpf_park_finish(struct mpf_park *park);

@@ -11,7 +11,7 @@
  * A turn with a permit is a few pause instructions; every YIELD_EVERY_NS the CPU is offered to whoever is ready to run on
  * it, because what is waited for may be exactly that. Without a permit there are more waiters than CPUs: after a short
  * grace, in which the permit's last holder often lets go, each turn offers the CPU. A yield that took longer than a
- * sleep would have means that others need the CPU for long: the spin ends. */
+ * sleep would have means that others need the CPU for long: the spin ends, and counts as lost even if it was won. */
 #include "sync/spin.h"
 
 #include <sched.h>
@@ -54,15 +54,17 @@ static bool worth_trying(_Atomic uint32_t *site) {
     return probe;
 }
 
-void mpf_spin_begin(struct mpf_spin *spin, const struct mpf_park *park, const void *word) {
+void mpf_spin_begin(struct mpf_spin *spin, struct mpf_park *park, const void *word) {
     uintptr_t hash = (uintptr_t)word >> 3;
-    spin->arena = park->arena;
+    spin->park = park;
     spin->site = &sites[(hash ^ hash >> 8) % SITES];
     spin->turns = 0;
-    spin->permit = false;
+    spin->permit = spin->late = false;
     spin->active = park->deadline > 0 && mpf_process_cpus() > 1 && worth_trying(spin->site);
     if (!spin->active)
         return;
+    if (park->contended)
+        mpf_park_begin(park);
     int64_t now = mpf_clock_now();
     spin->until = now + MPF_SPIN_NS;
     if (park->deadline < spin->until)
@@ -75,12 +77,13 @@ bool mpf_spin_next(struct mpf_spin *spin) {
         return false;
     spin->turns++;
     if (!spin->permit && spin->turns < GRACE_TURNS)
-        spin->permit = mpf_participant_spin_begin(spin->arena);
+        spin->permit = mpf_participant_spin_begin(spin->park->arena);
     bool yield = !spin->permit && spin->turns >= GRACE_TURNS;
     if (spin->turns % CLOCK_TURNS == 0 || yield) {
         if (mpf_clock_now() >= spin->until)
             return false;
         sched_yield();
+        spin->late = mpf_clock_now() >= spin->until;
         return true;
     }
     for (int i = 0; i < PAUSES; i++)
@@ -92,8 +95,10 @@ void mpf_spin_end(struct mpf_spin *spin, bool won) {
     if (!spin->active)
         return;
     if (spin->permit)
-        mpf_participant_spin_end(spin->arena);
+        mpf_participant_spin_end(spin->park->arena);
     uint32_t score = site_score(atomic_load_explicit(spin->site, memory_order_relaxed));
-    score = won ? score + (SCORE_FULL - score) / 4 : score - score / 4;
+    score = won && !spin->late ? score + (SCORE_FULL - score) / 4 : score - score / 4;
     atomic_store_explicit(spin->site, site_make(score, 0), memory_order_relaxed);
+    if (won)
+        mpf_park_finish(spin->park);
 }

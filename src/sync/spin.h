@@ -21,15 +21,16 @@
 #define MPF_SPIN_PROBE 16
 
 struct mpf_spin {
-    struct mpf_arena *arena;
+    struct mpf_park *park;
     _Atomic uint32_t *site; /* what this process knows of the word */
     int64_t until;
     uint32_t turns;
     bool permit;
     bool active;
+    bool late; /* a yield took longer than the whole spin may: sleeping would have been better */
 };
 
-void mpf_spin_begin(struct mpf_spin *spin, const struct mpf_park *park, const void *word);
+void mpf_spin_begin(struct mpf_spin *spin, struct mpf_park *park, const void *word);
 bool mpf_spin_next(struct mpf_spin *spin);
 void mpf_spin_end(struct mpf_spin *spin, bool won);
 
