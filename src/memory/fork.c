@@ -122,10 +122,10 @@ static int take_place(struct mpf_arena *arena, uint32_t id)
 
 static void child(void)
 {
-    MPF_FAULT("fork.child");
     mpf_process_after_fork();
     mpf_arena_after_fork();
     for (struct mpf_arena *arena = mpf_arena_list(); arena; arena = next_of(arena)) {
+        MPF_FAULT("fork.child");
         arena->self = 0;
         if (take_place(arena, mpf_view(arena)->nascent) == 0)
             continue;
