@@ -9,9 +9,9 @@
  *
  * Callers: array.c, attached to the interpreter.
  */
-#include <string.h>
-
 #include "objects/array.h"
+
+#include <string.h>
 
 struct span {
     char *at;         /* the first element */

@@ -7,9 +7,10 @@
  *
  * Callers: Python code, attached to the interpreter.
  */
+#include "objects/array.h"
+
 #include <string.h>
 
-#include "objects/array.h"
 #include "objects/types.h"
 
 static int
