@@ -94,6 +94,7 @@ static int sleep_short(struct mpf_park *park, const _Atomic uint32_t *word, uint
         return timed_out(park);
     if (rc == -EINTR)
         return interrupted(park);
+    park->slept = true;
     return 0;
 }
 
@@ -113,6 +114,7 @@ static int sleep_long(struct mpf_park *park, const _Atomic uint32_t *word, uint3
         return timed_out(park);
     if (rc == -EINTR)
         return interrupted(park);
+    park->slept = true;
     if (look_at_participants(park))
         park->recheck = true;
     return 0;
@@ -133,6 +135,13 @@ int mpf_park(struct mpf_park *park, const _Atomic uint32_t *word, uint32_t expec
         look_at_participants(park);
         park->recheck = true;
         return 0;
+    }
+    /* A wake-up and a signal can end one sleep together, and the kernel then tells of the wake-up only. */
+    if (park->slept) {
+        park->slept = false;
+        int said = ask_interrupt(park, now);
+        if (said)
+            return said;
     }
     mpf_park_begin(park);
     MPF_FAULT("park.sleep");

@@ -41,6 +41,7 @@ struct mpf_park {
     /* mpf_park's own */
     bool recheck;        /* the last return was not a plain wake: distrust hints, look for dead owners */
     bool released;       /* release() was called, resume() not yet */
+    bool slept;          /* the last sleep ended without a word of signals: one may have come along with its end */
     bool watching;       /* past the short sleeps: epoch is valid */
     uint32_t epoch;      /* the arena's, as of the last look at everything */
     int64_t short_until; /* when the short sleeps end; 0: has not slept yet */

@@ -164,8 +164,42 @@ static void test_interrupt_comes_regularly_and_resumed(void) {
     finish(&ref);
 }
 
+static _Atomic int *signalled;
+
+static int was_signalled(void *unused) {
+    (void)unused;
+    atomic_fetch_add(stage, 1);
+    return atomic_load(signalled);
+}
+
+static void signal_along_with_a_wake(void *unused) {
+    (void)unused;
+    struct mpf_park park = patient();
+    park.release = off;
+    park.resume = on;
+    park.interrupt = was_signalled;
+    int rc;
+    while ((rc = mpf_park(&park, word, 0)) == 0)
+        ;
+    mpf_park_finish(&park);
+    CHECK_EQUAL(rc, -EINTR);
+}
+
+static void test_signal_that_comes_with_a_wake_is_not_lost(void) {
+    setup();
+    signalled = check_shared(sizeof *signalled);
+    pid_t pid = check_fork(signal_along_with_a_wake, NULL);
+    await_flag(stage, 1); /* asked as the short sleeps ended: asks no more by itself */
+    await_asleep(pid);
+    atomic_store(signalled, 1);
+    CHECK_EQUAL(mpf_park_wake(word, 1), 1);
+    CHECK_EQUAL(check_wait(pid), 0);
+    finish(&ref);
+}
+
 CHECK_MAIN({"past_deadline_never_sleeps", test_past_deadline_never_sleeps},
            {"changed_word_never_sleeps", test_changed_word_never_sleeps}, {"deadline", test_deadline}, {"wake", test_wake},
            {"sleeps_without_a_timeout", test_sleeps_without_a_timeout},
            {"every_sleeper_hears_of_a_death", test_every_sleeper_hears_of_a_death},
-           {"interrupt_comes_regularly_and_resumed", test_interrupt_comes_regularly_and_resumed})
+           {"interrupt_comes_regularly_and_resumed", test_interrupt_comes_regularly_and_resumed},
+           {"signal_that_comes_with_a_wake_is_not_lost", test_signal_that_comes_with_a_wake_is_not_lost})
