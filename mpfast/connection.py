@@ -10,6 +10,7 @@ from ._native import native
 mirror(__name__)
 
 if native("Connection") is not None:
+    import multiprocessing.connection as _stdlib
     import multiprocessing.reduction as _reduction
 
     from . import _core
@@ -21,6 +22,11 @@ if native("Connection") is not None:
 
     class Connection(_core.Connection, _SocketConnection):
         """One end of a pipe, or a connection over the descriptor *handle*."""
+
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            if name in _STEPS:
+                self.fileno()  # from now on the standard library's methods work the socket, and call this
 
         def __reduce__(self):
             end, descriptor = self._dump()
@@ -34,9 +40,26 @@ if native("Connection") is not None:
         return _core.connect(Connection, end, descriptor)
 
 
+    # The steps that the methods of the standard library's Connection consist of, to see whether a program has replaced one.
+    _STEPS = {}
+    for _name in ("_send", "_recv", "_send_bytes", "_recv_bytes", "_poll"):
+        _step = getattr(Connection, _name)
+        _STEPS[_name] = _step if getattr(_step, "__globals__", None) is vars(_stdlib) else None
+
+
+    def _has_other_steps():
+        for name, step in _STEPS.items():
+            if getattr(Connection, name) is not step:
+                return True
+        return False
+
+
     def Pipe(duplex=True):
         """Returns two connections, the ends of a new pipe; with *duplex* false the first only receives, the second sends."""
-        return _core.pipe(Connection, duplex)
+        ends = _core.pipe(Connection, duplex)
+        if _has_other_steps():
+            ends[0].fileno()
+        return ends
 
 
     def wait(object_list, timeout=None):

@@ -7,6 +7,8 @@ Differences from the standard library:
 - No thread, no descriptor; ``close()`` and ``join_thread()`` have nothing to wait for.
 - ``put_many()`` and ``get_many()`` move many items for little more than the cost of one.
 - A queue can be pickled at any time: sent through another queue, as an argument of a pool's task.
+
+A subclass that works with the inside of the standard library's queues gets that inside (``_queue_machinery``).
 """
 from ._mirror import mirror
 from ._native import native
@@ -14,137 +16,93 @@ from ._native import native
 mirror(__name__)
 
 if native("Queue") is not None:
-    from . import _core
+    import functools
+    import importlib
+
+    from . import _core, _queue_machinery, _queue_parts
     from ._install import original
     from ._publish import publish
 
-    _STDLIB = "multiprocessing.queues"
-    _Empty = original(_STDLIB, "Empty")
+    _STDLIB = _queue_machinery.STDLIB
     _StdlibQueue = original(_STDLIB, "Queue")
     _StdlibJoinableQueue = original(_STDLIB, "JoinableQueue")
     _StdlibSimpleQueue = original(_STDLIB, "SimpleQueue")
 
 
     _publish = publish(__name__, _STDLIB)
+    _machines: dict = {}  # class of this module -> the class of its queues that work by the standard library's methods
 
 
-    class _Reader:
-        """What ``_reader`` is: something to wait for, readable while the queue has an item."""
-
-        __slots__ = ("_queue", "_open")
-        readable = True
-        writable = False
-
-        def __init__(self, queue):
-            self._queue = queue
-            self._open = True
-
-        def fileno(self):
-            if not self._open:
-                raise OSError("handle is closed")
-            return self._queue._bell_fileno()
-
-        _handle = property(fileno)
-
-        @property
-        def closed(self):
-            return not self._open
-
-        def poll(self, timeout=0.0):
-            return self._queue._poll(timeout)
-
-        def recv(self):
-            if self._queue._is_drained:
-                # The holder of the lock expects an item that poll() saw; another process may have taken it meanwhile.
-                try:
-                    return _core.Queue.get(self._queue, False)
-                except _Empty:
-                    return None
-            return _core.Queue.get(self._queue)
-
-        def recv_bytes(self, maxlength=None):
-            from multiprocessing.reduction import ForkingPickler
-            return bytes(ForkingPickler.dumps(self.recv()))
-
-        def close(self):
-            self._open = False
+    def _machine(cls):
+        if cls not in _machines:
+            _machines[cls] = _queue_machinery.machinery(cls, Queue, _machine(Queue) if cls is JoinableQueue else None)
+        return _machines[cls]
 
 
-    class _Writer:
-        """What ``_writer`` is: the ability of this process to put.  Readers see the end of file when no process has it."""
-
-        __slots__ = ("_queue", "_open")
-        readable = False
-        writable = True
-
-        def __init__(self, queue):
-            self._queue = queue
-            self._open = True
-
-        @property
-        def closed(self):
-            return not self._open
-
-        def send(self, obj):
-            _core.Queue.put(self._queue, obj)
-
-        def send_bytes(self, buf, offset=0, size=None):
-            from multiprocessing.reduction import ForkingPickler
-            view = memoryview(buf)[offset:]
-            self.send(ForkingPickler.loads(view if size is None else view[:size]))
-
-        def close(self):
-            if self._open:
-                self._open = False
-                self._queue._close_writer()
+    def _machine_of(cls):
+        """The class of this module that *cls* is a kind of."""
+        return next(base for base in cls.__mro__ if base in (JoinableQueue, Queue, SimpleQueue))
 
 
-    class _ReadLock:
-        """What ``_rlock`` is.  Readers need no lock: it tells that this process empties the queue by hand."""
-
-        def __init__(self, queue):
-            self._queue = queue
-
-        def acquire(self, block=True, timeout=None):
-            self._queue._is_drained = True
-            return True
-
-        def release(self):
-            self._queue._is_drained = False
-
-        def __enter__(self):
-            return self.acquire()
-
-        def __exit__(self, *exc_info):
-            self.release()
+    def _new_machine(name):
+        cls = _machine(getattr(importlib.import_module(__name__), name))
+        return cls.__new__(cls)
 
 
-    class _Ends:
-        """The two connections that programs look for in a queue, made when they are asked for."""
+    def _new_of_subclass(cls, name):
+        """An object of the class *cls*, which was a subclass of the class *name* of this module where it was pickled."""
+        kind = getattr(importlib.import_module(__name__), name)
+        if not issubclass(cls, kind):
+            cls = _joined(cls, kind)  # here it was made before install(), from the standard library's class
+        return cls.__new__(cls)
 
-        _reader_end = _writer_end = None
-        _is_drained = False
 
-        @property
-        def _rlock(self):
-            return _ReadLock(self)
+    @functools.cache
+    def _joined(cls, base):
+        return type(cls.__name__, (cls, base), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
 
-        @property
-        def _reader(self):
-            if self._reader_end is None:
-                self._reader_end = _Reader(self)
-            return self._reader_end
 
-        @property
-        def _writer(self):
-            if self._writer_end is None:
-                self._writer_end = _Writer(self)
-            return self._writer_end
+    class _Subclassable:
+        """Looks at the classes that programs make of the queues."""
+
+        def __init_subclass__(cls, **kwargs):
+            super().__init_subclass__(**kwargs)
+            if cls.__module__ == __name__ or issubclass(cls, _queue_machinery.Machinery):
+                return
+            if _queue_machinery.asks_for_internals(cls):
+                kind = _machine_of(cls)
+                _queue_machinery.give(cls, kind, _machine(kind))
+
+        def __reduce_ex__(self, protocol):
+            kind = _machine_of(type(self))
+            if type(self) is _machines.get(kind):
+                return _new_machine, (kind.__name__,), self.__getstate__()
+            if type(self).__reduce__ is not object.__reduce__:
+                return self.__reduce__()
+            return _new_of_subclass, (type(self), kind.__name__), self.__getstate__()
+
+        def _become_stdlib(self, state):
+            """Take the *state* of an object whose class was, where it was pickled, the standard library's or made from it."""
+            cls = type(self)
+            self.__class__ = _joined(cls, _machine(_machine_of(cls)))
+            self._by_stdlib("__setstate__")(state)
+
+
+    def _has_other_steps(cls):
+        for name, step in _STEPS:
+            if getattr(cls, name) is not step:
+                return True
+        return False
 
 
     @_publish
-    class Queue(_Ends, _core.Queue, _StdlibQueue):
+    class Queue(_Subclassable, _queue_parts.Parts, _core.Queue, _StdlibQueue):
         """A queue of at most *maxsize* items (0: no bound) between processes."""
+
+        def __new__(cls, *args, **kwargs):
+            if (cls is Queue or cls is JoinableQueue) and _has_other_steps(cls):
+                cls = _machine(cls)
+            return super().__new__(cls)
 
         def __init__(self, maxsize=0, *, ctx):
             super().__init__(maxsize, ctx=ctx)
@@ -166,19 +124,26 @@ if native("Queue") is not None:
             raise ValueError(f"Queue {self!r} is closed")
 
         def join_thread(self):
+            if isinstance(self, _queue_machinery.Machinery):
+                return self._by_stdlib("join_thread")()
             assert self._closed, f"Queue {self!r} not closed"
 
         def cancel_join_thread(self):
             """Does nothing: there is no thread, and what was put is not lost."""
+            if isinstance(self, _queue_machinery.Machinery):
+                return self._by_stdlib("cancel_join_thread")()
+            self._joincancelled = True
 
 
     @_publish
     class JoinableQueue(Queue, _core.JoinableQueue, _StdlibJoinableQueue):
         """A queue that knows which of its items are finished: task_done() for each, join() for all."""
 
+        _unfinished_tasks = _queue_parts.View(_queue_parts.UnfinishedTasks)
+
 
     @_publish
-    class SimpleQueue(_Ends, _core.Queue, _StdlibSimpleQueue):
+    class SimpleQueue(_Subclassable, _queue_parts.EndParts, _core.Queue, _StdlibSimpleQueue):
         """A queue without a bound, with get(), put() and empty()."""
 
         def __init__(self, *, ctx):
@@ -189,3 +154,8 @@ if native("Queue") is not None:
 
         def _raise_closed(self):
             raise OSError("handle is closed")
+
+
+    # What the standard library has for each step; None where a program has replaced it already.
+    _STEPS = [(name, step if _queue_machinery.is_stock(step) else None)
+              for name, step in ((name, getattr(Queue, name)) for name in sorted(_queue_machinery.STEPS))]

@@ -32,6 +32,33 @@ queue_shm(PyObject *self)
     return ((struct mpf_shared *)self)->shm;
 }
 
+/* ---- queues that work by the stdlib's methods ---- */
+
+/* Calls the stdlib's method of that name for an object of a class that asked for it (mpfast/queues.py). */
+PyObject *
+mpf_queue_elsewhere(PyObject *self, const char *name, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *resolve = PyObject_GetAttrString(self, "_by_stdlib");
+    if (resolve == NULL) {
+        PyErr_Clear();
+        return mpf_shared_missing(self);
+    }
+    PyObject *method = PyObject_CallFunction(resolve, "s", name);
+    Py_DECREF(resolve);
+    if (method == NULL) {
+        return NULL;
+    }
+    PyObject *result = PyObject_Vectorcall(method, args, (size_t)nargs, kwnames);
+    Py_DECREF(method);
+    return result;
+}
+
+static bool
+queue_is_elsewhere(PyObject *self)
+{
+    return mpf_queue_of(self)->base.shm == NULL && PyObject_HasAttrString(self, "_by_stdlib");
+}
+
 /* ---- life ---- */
 
 static int
@@ -54,10 +81,23 @@ queue_open(struct mpf_queue_object *queue, uint64_t max_messages)
 }
 
 static int
+queue_init_elsewhere(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    PyObject *init = PyObject_CallMethod(self, "_by_stdlib", "s", "__init__");
+    PyObject *result = init != NULL ? PyObject_Call(init, args, kwargs) : NULL;
+    Py_XDECREF(init);
+    Py_XDECREF(result);
+    return result != NULL ? 0 : -1;
+}
+
+static int
 queue_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"maxsize", "ctx", NULL};
     PyObject *maxsize = NULL, *ctx = NULL; /* borrowed */
+    if (queue_is_elsewhere(self)) {
+        return queue_init_elsewhere(self, args, kwargs);
+    }
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$O:Queue", names, &maxsize, &ctx)) {
         return -1;
     }
@@ -102,7 +142,7 @@ queue_dealloc(PyObject *self)
 static PyObject *
 queue_getstate(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    MPF_SHARED_CHECK(self);
+    MPF_QUEUE_HERE(self, "__getstate__", NULL, 0, NULL);
     struct mpf_queue_object *queue = mpf_queue_of(self);
     PyObject *handle = mpf_shared_dump(&queue->base);
     if (handle == NULL) {
@@ -121,6 +161,12 @@ queue_setstate(PyObject *self, PyObject *state)
 {
     PyObject *handle, *writer; /* borrowed */
     struct mpf_queue_object *queue = mpf_queue_of(self);
+    if (queue_is_elsewhere(self)) {
+        return mpf_queue_elsewhere(self, "__setstate__", &state, 1, NULL);
+    }
+    if (PyTuple_Check(state) && PyTuple_GET_SIZE(state) != 2) {
+        return PyObject_CallMethod(self, "_become_stdlib", "(O)", state);
+    }
     if (!PyArg_ParseTuple(state, "OO:__setstate__", &handle, &writer)) {
         return NULL;
     }
@@ -221,6 +267,7 @@ queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
 static PyObject *
 queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    MPF_QUEUE_HERE(self, "put", args, nargs, kwnames);
     MPF_QUEUE_CHECK(self);
     if (nargs == 1 && kwnames == NULL) {
         return queue_put_object(self, args[0], MPF_FOREVER);
@@ -292,7 +339,8 @@ static PyObject *
 queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     int64_t deadline = MPF_FOREVER;
-    MPF_QUEUE_CHECK(self);
+    MPF_QUEUE_HERE(self, "get", args, nargs, kwnames);
+    MPF_QUEUE_CHECK_READER(self);
     if ((nargs != 0 || kwnames != NULL) && mpf_wait_parse_acquire(args, nargs, kwnames, &deadline) < 0) {
         return NULL;
     }
@@ -311,14 +359,14 @@ queue_length(PyObject *self)
 static PyObject *
 queue_qsize(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    MPF_SHARED_CHECK(self);
+    MPF_QUEUE_HERE(self, "qsize", NULL, 0, NULL);
     return PyLong_FromSsize_t(queue_length(self));
 }
 
 static PyObject *
 queue_empty(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    MPF_SHARED_CHECK(self);
+    MPF_QUEUE_HERE(self, "empty", NULL, 0, NULL);
     mpf_queue_settle(mpf_queue_of(self));
     return PyBool_FromLong(queue_length(self) == 0);
 }
@@ -326,7 +374,7 @@ queue_empty(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 queue_full(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    MPF_SHARED_CHECK(self);
+    MPF_QUEUE_HERE(self, "full", NULL, 0, NULL);
     return PyBool_FromLong(mpf_lane_full(&queue_shm(self)->lane, &queue_shm(self)->limit));
 }
 
@@ -391,8 +439,29 @@ queue_is_closed(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 queue_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    MPF_SHARED_CHECK(self);
+    MPF_QUEUE_HERE(self, "close", NULL, 0, NULL);
     mpf_queue_of(self)->closed = true;
+    queue_drop_bell(mpf_queue_of(self));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+queue_reader_closed(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(mpf_queue_of(self)->reader_closed);
+}
+
+static PyObject *
+queue_writer_closed(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(mpf_queue_of(self)->writer.off == 0);
+}
+
+static PyObject *
+queue_close_reader(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    MPF_SHARED_CHECK(self);
+    mpf_queue_of(self)->reader_closed = true;
     queue_drop_bell(mpf_queue_of(self));
     Py_RETURN_NONE;
 }
@@ -408,7 +477,7 @@ queue_close_writer(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 queue_task_done(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    MPF_SHARED_CHECK(self);
+    MPF_QUEUE_HERE(self, "task_done", NULL, 0, NULL);
     if (mpf_queue_finish(queue_shm(self)) < 0) {
         PyErr_SetString(PyExc_ValueError, "task_done() called too many times");
         return NULL;
@@ -419,7 +488,7 @@ queue_task_done(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 queue_join(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    MPF_SHARED_CHECK(self);
+    MPF_QUEUE_HERE(self, "join", NULL, 0, NULL);
     struct mpf_wait wait;
     mpf_wait_init(&wait, mpf_queue_of(self)->base.ref.arena, MPF_FOREVER);
     int rc = mpf_queue_await_finished(&wait.park, queue_shm(self));
@@ -427,6 +496,14 @@ queue_join(PyObject *self, PyObject *Py_UNUSED(ignored))
         return mpf_errors_raise(rc);
     }
     Py_RETURN_NONE;
+}
+
+/* _unfinished(): items put and not reported by task_done(). */
+static PyObject *
+queue_unfinished(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    MPF_SHARED_CHECK(self);
+    return PyLong_FromUnsignedLongLong(mpf_queue_unfinished(queue_shm(self)));
 }
 
 PyDoc_STRVAR(queue_put_doc, "put($self, obj, block=True, timeout=None)\n--\n\nPut obj, which is in shared memory when this returns.  Full where there is no room in time, and what pickling raises.");
@@ -449,6 +526,7 @@ static PyMethodDef queue_methods[] = {
     {"close", queue_close, METH_NOARGS, queue_close_doc},
     {"_poll", queue_poll, METH_VARARGS, NULL},
     {"_bell_fileno", queue_bell_fileno, METH_NOARGS, NULL},
+    {"_close_reader", queue_close_reader, METH_NOARGS, NULL},
     {"_close_writer", queue_close_writer, METH_NOARGS, NULL},
     {"__getstate__", queue_getstate, METH_NOARGS, NULL},
     {"__setstate__", queue_setstate, METH_O, NULL},
@@ -458,12 +536,15 @@ static PyMethodDef queue_methods[] = {
 static PyMethodDef queue_joinable_methods[] = {
     {"task_done", queue_task_done, METH_NOARGS, queue_task_done_doc},
     {"join", queue_join, METH_NOARGS, queue_join_doc},
+    {"_unfinished", queue_unfinished, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef queue_getset[] = {
     {"_maxsize", queue_maxsize, NULL, NULL, NULL},
     {"_closed", queue_is_closed, NULL, NULL, NULL},
+    {"_reader_closed", queue_reader_closed, NULL, NULL, NULL},
+    {"_writer_closed", queue_writer_closed, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

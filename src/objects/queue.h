@@ -15,17 +15,37 @@ struct mpf_queue_object {
     struct mpf_bell bell;  /* owner == 0: none */
     PyObject *stash;       /* list of bytes, or NULL */
     bool closed;
+    bool reader_closed; /* this process has said that it will get nothing more */
 };
 
 static inline struct mpf_queue_object *mpf_queue_of(PyObject *self) { return (struct mpf_queue_object *)self; }
 
 PyObject *mpf_queue_raise_closed(PyObject *self);
+PyObject *mpf_queue_elsewhere(PyObject *self, const char *name, PyObject *const *args, Py_ssize_t nargs,
+                              PyObject *kwnames);
+
+/* For an object that is no queue in shared memory: the stdlib's method, where its class asked for that. */
+#define MPF_QUEUE_HERE(self, name, args, nargs, kwnames) \
+    do { \
+        if (((struct mpf_shared *)(self))->shm == NULL) { \
+            return mpf_queue_elsewhere(self, name, args, nargs, kwnames); \
+        } \
+    } while (0)
 
 #define MPF_QUEUE_CHECK(self) \
     do { \
         MPF_SHARED_CHECK(self); \
         if (mpf_queue_of(self)->closed) { \
             return mpf_queue_raise_closed(self); \
+        } \
+    } while (0)
+
+#define MPF_QUEUE_CHECK_READER(self) \
+    do { \
+        MPF_QUEUE_CHECK(self); \
+        if (mpf_queue_of(self)->reader_closed) { \
+            PyErr_SetString(PyExc_OSError, "handle is closed"); \
+            return NULL; \
         } \
     } while (0)
 
