@@ -8,7 +8,7 @@
  *
  * Shared state: the arena's spin permits (memory/participant.h), which come back if their holder is killed.
  *
- * A turn with a permit is a few pause instructions; every YIELD_EVERY_NS the CPU is offered to whoever is ready to run on
+ * A turn with a permit is a few pause instructions; every CLOCK_TURNS turns the CPU is offered to whoever is ready to run on
  * it, because what is waited for may be exactly that. Without a permit there are more waiters than CPUs: after a short
  * grace, in which the permit's last holder often lets go, each turn offers the CPU. A yield that took longer than a
  * sleep would have means that others need the CPU for long: the spin ends, and counts as lost even if it was won. */
