@@ -30,6 +30,7 @@
 #include "platform/fault.h"
 
 #define POLL_NS (50 * 1000 * 1000) /* where deaths cannot be slept on */
+#define LONG_NS INT64_C(1000000000) /* a long sleep: the kernel wakes one sleeper for a death, and that one may be stopped */
 
 static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -106,7 +107,7 @@ static int sleep_long(struct mpf_park *park, const _Atomic uint32_t *word, uint3
         park->recheck = true;
         return 0;
     }
-    int rc = watched < 0 ? watched : mpf_futex_wait_many(targets, (unsigned)watched + 1, until);
+    int rc = watched < 0 ? watched : mpf_futex_wait_many(targets, (unsigned)watched + 1, earlier(until, mpf_clock_now() + LONG_NS));
     if (rc == -ENOSYS || rc == -E2BIG || rc == -EPERM)
         return sleep_short(park, word, expected, earlier(until, mpf_clock_now() + POLL_NS));
     MPF_FAULT("park.woken");
