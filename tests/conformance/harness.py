@@ -71,6 +71,10 @@ def create(directory):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", env_dir], check=True)
     python = os.path.join(env_dir, "bin", "python")
     purelib = site_packages(python)
+    os.mkdir(borrowed_dir(python))
+    # The tests have the fork server import this, which not every installation has; without it each child imports all.
+    with open(os.path.join(borrowed_dir(python), "test_multiprocessing_forkserver.py"), "w", encoding="utf-8") as f:
+        f.write("import test._test_multiprocessing\n")
     with open(os.path.join(purelib, "conformance_startup.py"), "w", encoding="utf-8") as f:
         f.write(STARTUP.format(paths=package_paths(), borrowed=borrowed_dir(python), stacks_signal=int(STACKS_SIGNAL)))
     with open(os.path.join(purelib, "conformance.pth"), "w", encoding="utf-8") as f:
@@ -89,18 +93,19 @@ def borrowed_dir(python):
 
 def borrow(python, path):
     """Let a module or package of another version's ``test`` package be found as if it were this version's."""
-    directory = borrowed_dir(python)
-    shutil.rmtree(directory, ignore_errors=True)
-    os.mkdir(directory)
-    target = os.path.join(directory, os.path.basename(path))
+    return_borrowed(python, os.path.basename(path))
+    target = os.path.join(borrowed_dir(python), os.path.basename(path))
     if os.path.isdir(path):
         shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copy(path, target)
 
 
-def return_borrowed(python):
-    shutil.rmtree(borrowed_dir(python), ignore_errors=True)
+def return_borrowed(python, name):
+    stem = os.path.join(borrowed_dir(python), name.removesuffix(".py"))
+    shutil.rmtree(stem, ignore_errors=True)
+    if os.path.exists(stem + ".py"):
+        os.unlink(stem + ".py")
 
 
 def environment(slice_name, native, home):

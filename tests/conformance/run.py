@@ -95,7 +95,7 @@ def borrow(python, directory, notes):
         if not isinstance(listed, str):
             notes.append(f"futures: this interpreter lacks {BORROWED}; {path} serves")
             return listed
-    harness.return_borrowed(python)
+    harness.return_borrowed(python, BORROWED)
     return None
 
 
