@@ -249,7 +249,7 @@ if native("Synchronized") is not None:
     def _publish(cls):
         """Give *cls* the place that the standard library's class has."""
         cls.__module__ = _STDLIB
-        return cls
+        return _core.own_methods(cls)
 
 
     @_publish

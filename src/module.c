@@ -28,6 +28,7 @@
 
 /* In this order: each may use what the ones before it added. */
 static int (*const module_registrations[])(PyObject *module) = {
+    mpf_state_register,
     mpf_errors_register,
     mpf_codec_register,
     mpf_lock_register,

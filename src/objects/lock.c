@@ -15,6 +15,7 @@
 #include "objects/lock.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 #include "objects/errors.h"
 #include "objects/shared.h"
@@ -34,10 +35,11 @@ lock_mutex(PyObject *op)
     return ((struct mpf_shared *)op)->shm;
 }
 
+/* The value of PyThread_get_thread_ident(), without its way there. */
 static inline uint64_t
 lock_thread(void)
 {
-    return PyThread_get_thread_ident();
+    return (uint64_t)pthread_self();
 }
 
 static inline bool
@@ -98,7 +100,7 @@ lock_do_acquire(PyObject *op, bool recursive, int64_t deadline)
         (void)lock_drop(op, recursive);
         return NULL;
     }
-    return PyBool_FromLong(got);
+    return Py_NewRef(got ? Py_True : Py_False);
 }
 
 static inline PyObject *

@@ -16,6 +16,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdbool.h>
 
 #include "objects/errors.h"
@@ -56,7 +57,7 @@ semaphore_note(PyObject *op, long change)
     }
     atomic_store_explicit(&self->count, count + change, memory_order_relaxed);
     if (change > 0) {
-        atomic_store_explicit(&self->thread, PyThread_get_thread_ident(), memory_order_relaxed);
+        atomic_store_explicit(&self->thread, (unsigned long)pthread_self(), memory_order_relaxed);
     }
 }
 
@@ -176,7 +177,7 @@ semaphore_is_mine(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     MPF_SHARED_CHECK(op);
     unsigned long thread = atomic_load_explicit(&semaphore_cast(op)->thread, memory_order_relaxed);
-    return PyBool_FromLong(semaphore_noted(op) > 0 && thread == PyThread_get_thread_ident());
+    return PyBool_FromLong(semaphore_noted(op) > 0 && thread == (unsigned long)pthread_self());
 }
 
 static PyObject *

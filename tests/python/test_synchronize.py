@@ -68,6 +68,16 @@ def test_bounded_semaphore_is_a_semaphore():
     assert isinstance(mpfast.BoundedSemaphore(), synchronize.Semaphore)
 
 
+@pytest.mark.parametrize("name", MAKERS)
+def test_methods_belong_to_the_class_of_the_instance(name):
+    """The interpreter's short way to call a C method is for these only."""
+    cls = getattr(synchronize, name)
+    native = getattr(_native.core, name)
+    for method in vars(native):
+        if type(vars(native)[method]) is type(list.append):
+            assert getattr(cls, method).__objclass__ is cls or method == "__reduce_ex__"
+
+
 def same_on_both(program):
     """program(multiprocessing or mpfast) must return the same; addresses in it are left out."""
     assert program(mpfast) == program(multiprocessing)
