@@ -48,8 +48,15 @@ synchronized_check_bound(struct mpf_synchronized *self)
 static int
 synchronized_drop(struct mpf_synchronized *self)
 {
-    return self->recursive ? mpf_rmutex_release(self->arena, self->mutex, PyThread_get_thread_ident())
+    return self->recursive ? mpf_rmutex_release(self->arena, self->mutex, mpf_synchronized_thread())
                            : mpf_mutex_release(self->arena, self->mutex);
+}
+
+static int
+synchronized_try(struct mpf_synchronized *self)
+{
+    return self->recursive ? mpf_rmutex_try(self->arena, self->mutex, mpf_synchronized_thread())
+                           : mpf_mutex_try(self->arena, self->mutex, mpf_synchronized_thread());
 }
 
 static int
@@ -57,8 +64,8 @@ synchronized_wait(struct mpf_synchronized *self)
 {
     struct mpf_wait wait;
     mpf_wait_init(&wait, self->arena, MPF_FOREVER);
-    return self->recursive ? mpf_rmutex_acquire(&wait.park, self->mutex, PyThread_get_thread_ident())
-                           : mpf_mutex_acquire(&wait.park, self->mutex, PyThread_get_thread_ident());
+    return self->recursive ? mpf_rmutex_acquire(&wait.park, self->mutex, mpf_synchronized_thread())
+                           : mpf_mutex_acquire(&wait.park, self->mutex, mpf_synchronized_thread());
 }
 
 static int
@@ -70,7 +77,7 @@ synchronized_call(PyObject *method)
 }
 
 int
-mpf_synchronized_enter_slow(struct mpf_synchronized *self, int tried)
+mpf_synchronized_enter_slow(struct mpf_synchronized *self)
 {
     if (synchronized_check_bound(self) < 0) {
         return -1;
@@ -78,6 +85,7 @@ mpf_synchronized_enter_slow(struct mpf_synchronized *self, int tried)
     if (self->mutex == NULL) {
         return synchronized_call(self->acquire);
     }
+    int tried = synchronized_try(self);
     if (tried < 0) {
         tried = synchronized_wait(self);
     }
@@ -115,6 +123,7 @@ mpf_synchronized_leave_slow(struct mpf_synchronized *self)
 static void
 synchronized_unbind_lock(struct mpf_synchronized *self)
 {
+    self->recursive = false;
     self->mutex = NULL;
     Py_CLEAR(self->lock);
     Py_CLEAR(self->acquire);
@@ -665,7 +674,10 @@ synchronized_method_setter(PyObject *op, PyObject *value, void *name)
             return -1;
         }
     }
-    self->mutex = *other != NULL ? NULL : self->mutex;
+    if (*other != NULL) {
+        self->recursive = false;
+        self->mutex = NULL;
+    }
     Py_XSETREF(*slot, Py_NewRef(value));
     return 0;
 }

@@ -5,6 +5,7 @@
 
 #include <Python.h>
 
+#include <pthread.h>
 #include <stdbool.h>
 
 #include "objects/storage.h"
@@ -18,7 +19,7 @@ struct mpf_synchronized {
     Py_ssize_t length;             /* how many of them; -1: a single value */
     struct mpf_arena *arena;       /* of the native lock */
     struct mpf_mutex_shm *mutex;   /* the native lock; NULL: acquire and release are called */
-    bool recursive;                /* the native lock is an RLock */
+    bool recursive;                /* there is a native lock, and it is an RLock */
     PyObject *storage;              /* owned: keeps data and, if embedded, the mutex; NULL when not in a Storage */
     PyObject *type;                /* owned: ctypes type of the elements; NULL without item */
     PyObject *obj;                 /* owned: the ctypes object; NULL until somebody asks for it */
@@ -26,29 +27,31 @@ struct mpf_synchronized {
     PyObject *acquire, *release;   /* owned: bound methods of a lock that is not native, else NULL */
 };
 
-/* Takes the lock. 0, or -1 with an exception; without an exception only when taken. */
-int mpf_synchronized_enter_slow(struct mpf_synchronized *self, int tried);
+/* The calling thread, as PyThread_get_thread_ident() tells it, in fewer calls. */
+static inline uint64_t
+mpf_synchronized_thread(void)
+{
+    return (uint64_t)pthread_self();
+}
+
+/* Takes the lock. 0, or -1 with an exception. */
+int mpf_synchronized_enter_slow(struct mpf_synchronized *self);
 /* Releases it. 0, or -1 with an exception. Keeps an exception that is set already. */
 int mpf_synchronized_leave_slow(struct mpf_synchronized *self);
 
 static inline int
 mpf_synchronized_enter(struct mpf_synchronized *self)
 {
-    int tried = -1;
-    if (self->mutex != NULL && self->recursive) {
-        tried = mpf_rmutex_try(self->arena, self->mutex, PyThread_get_thread_ident());
-        if (tried == 0) {
-            return 0;
-        }
+    if (self->recursive && mpf_rmutex_take_quick(self->arena, self->mutex, mpf_synchronized_thread())) {
+        return 0;
     }
-    return mpf_synchronized_enter_slow(self, tried);
+    return mpf_synchronized_enter_slow(self);
 }
 
 static inline int
 mpf_synchronized_leave(struct mpf_synchronized *self)
 {
-    if (self->mutex != NULL && self->recursive &&
-        mpf_rmutex_release(self->arena, self->mutex, PyThread_get_thread_ident()) == 0) {
+    if (self->recursive && mpf_rmutex_drop_quick(self->arena, self->mutex, mpf_synchronized_thread())) {
         return 0;
     }
     return mpf_synchronized_leave_slow(self);

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "memory/participant.h"
+#include "platform/fault.h"
 #include "sync/park.h"
 
 #define MPF_MUTEX_WAITERS (1u << 30) /* somebody may sleep on the word */
@@ -36,5 +37,51 @@ void mpf_mutex_recover(struct mpf_arena *arena, mpf_off off, uint32_t dead);
 int mpf_rmutex_try(struct mpf_arena *arena, struct mpf_mutex_shm *mutex, uint64_t thread);
 int mpf_rmutex_acquire(struct mpf_park *park, struct mpf_mutex_shm *mutex, uint64_t thread);
 int mpf_rmutex_release(struct mpf_arena *arena, struct mpf_mutex_shm *mutex, uint64_t thread);
+
+/* The common cases of a recursive mutex, for callers to whom a few nanoseconds matter. false: not one of them, nothing
+ * happened; go on with the functions above. */
+
+static inline bool mpf_rmutex_take_quick(struct mpf_arena *arena, struct mpf_mutex_shm *mutex, uint64_t thread) {
+    uint32_t word = atomic_load_explicit(&mutex->word, memory_order_relaxed);
+    if (word == 0) {
+        /* Acquire: pairs with the release in mutex.c's give_up and mpf_mutex_release, and in mpf_rmutex_drop_quick. */
+        if (!atomic_compare_exchange_strong_explicit(&mutex->word, &word, arena->self, memory_order_acquire,
+                                                     memory_order_relaxed))
+            return false;
+        MPF_FAULT("mutex.taken");
+        atomic_store_explicit(&mutex->thread, thread, memory_order_relaxed);
+        atomic_store_explicit(&mutex->depth, 1, memory_order_relaxed);
+        MPF_FAULT("mutex.acquired");
+        return true;
+    }
+    uint32_t depth = atomic_load_explicit(&mutex->depth, memory_order_relaxed);
+    if ((word & MPF_PARTICIPANT_ID_MASK) != arena->self || depth == UINT32_MAX ||
+        atomic_load_explicit(&mutex->thread, memory_order_relaxed) != thread)
+        return false;
+    atomic_store_explicit(&mutex->depth, depth + 1, memory_order_relaxed);
+    return true;
+}
+
+static inline bool mpf_rmutex_drop_quick(struct mpf_arena *arena, struct mpf_mutex_shm *mutex, uint64_t thread) {
+    uint32_t word = atomic_load_explicit(&mutex->word, memory_order_relaxed);
+    if ((word & MPF_PARTICIPANT_ID_MASK) != arena->self ||
+        atomic_load_explicit(&mutex->thread, memory_order_relaxed) != thread)
+        return false;
+    uint32_t depth = atomic_load_explicit(&mutex->depth, memory_order_relaxed) - 1;
+    if (depth > 0) {
+        atomic_store_explicit(&mutex->depth, depth, memory_order_relaxed);
+        return true;
+    }
+    if (word != arena->self)
+        return false;
+    atomic_store_explicit(&mutex->depth, 0, memory_order_relaxed);
+    MPF_FAULT("rmutex.release");
+    atomic_store_explicit(&mutex->thread, 0, memory_order_relaxed);
+    MPF_FAULT("mutex.release");
+    /* Release: pairs with the acquire in mpf_rmutex_take_quick and in mutex.c's take and take_fast. */
+    if (atomic_compare_exchange_strong_explicit(&mutex->word, &word, 0, memory_order_release, memory_order_relaxed))
+        return true;
+    return mpf_mutex_release(arena, mutex) == 0; /* somebody has begun to wait */
+}
 
 #endif
