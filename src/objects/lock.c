@@ -72,6 +72,10 @@ lock_wait(PyObject *op, bool recursive, int64_t deadline, bool *inherited)
 static inline int
 lock_take(PyObject *op, bool recursive, int64_t deadline, bool *inherited)
 {
+    if (recursive && mpf_rmutex_take_quick(lock_arena(op), lock_mutex(op), lock_thread())) {
+        *inherited = false;
+        return 1;
+    }
     int got = recursive ? mpf_rmutex_try(lock_arena(op), lock_mutex(op), lock_thread())
                         : mpf_mutex_try(lock_arena(op), lock_mutex(op), lock_thread());
     *inherited = got == 1;
@@ -84,6 +88,9 @@ lock_take(PyObject *op, bool recursive, int64_t deadline, bool *inherited)
 static inline int
 lock_drop(PyObject *op, bool recursive)
 {
+    if (recursive && mpf_rmutex_drop_quick(lock_arena(op), lock_mutex(op), lock_thread())) {
+        return 0;
+    }
     return recursive ? mpf_rmutex_release(lock_arena(op), lock_mutex(op), lock_thread())
                      : mpf_mutex_release(lock_arena(op), lock_mutex(op));
 }
