@@ -37,6 +37,10 @@ class Reader:
     def closed(self):
         return self._queue._reader_closed
 
+    def _confirm_ready(self):
+        """Whether there is something to read now that the descriptor is readable; :func:`connection.wait` asks."""
+        return self._queue._poll(0.0)
+
     def poll(self, timeout=0.0):
         self._check()
         found = self._queue._poll(timeout)

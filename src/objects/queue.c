@@ -400,6 +400,7 @@ queue_poll(PyObject *self, PyObject *args)
         Py_RETURN_TRUE;
     }
     if (rc == -ETIMEDOUT) {
+        mpf_queue_settle(mpf_queue_of(self)); /* a sender that died may have rung without sending */
         Py_RETURN_FALSE;
     }
     return mpf_errors_raise(rc);

@@ -123,6 +123,20 @@ select_announce(struct select_set *set)
     return ready;
 }
 
+/* Whether an object whose descriptor is readable has something to read: the reader of a queue may say that it has not. -1
+ * with an exception set. */
+static int
+select_confirmed(PyObject *object)
+{
+    if (PyLong_Check(object) || !PyObject_HasAttrString(object, "_confirm_ready")) {
+        return 1;
+    }
+    PyObject *answer = PyObject_CallMethod(object, "_confirm_ready", NULL);
+    int confirmed = answer == NULL ? -1 : PyObject_IsTrue(answer);
+    Py_XDECREF(answer);
+    return confirmed;
+}
+
 /* poll() until the deadline. How many of the foreign ones are ready, or -errno; -EINTR with an exception set. */
 static Py_ssize_t
 select_poll(struct select_set *set, int64_t deadline)
@@ -145,8 +159,12 @@ select_poll(struct select_set *set, int64_t deadline)
     Py_ssize_t ready = 0;
     for (Py_ssize_t i = 0; i < set->count; i++) {
         if (set->entries[i].native == NULL && set->targets[i].revents != 0) {
-            set->entries[i].ready = true;
-            ready++;
+            int confirmed = select_confirmed(set->entries[i].object);
+            if (confirmed < 0) {
+                return -EINTR;
+            }
+            set->entries[i].ready = confirmed;
+            ready += confirmed;
         }
     }
     return ready;

@@ -26,7 +26,9 @@ void mpf_queue_recover(struct mpf_arena *arena, mpf_off off, uint32_t dead) {
     mpf_lane_recover(&queue->lane);
     mpf_eventcount_recover(&queue->joiners);
     mpf_bell_recover(&queue->bell, &queue->lane.bells, dead);
-    mpf_bell_ring(arena, &queue->bell);
+    /* Not where there is nothing to fetch: who then reads because of the bell would wait for a message that nobody sends. */
+    if (mpf_lane_count(&queue->lane) != 0 || atomic_load(&queue->lane.closed) != 0)
+        mpf_bell_ring(arena, &queue->bell);
 }
 
 void mpf_queue_destroy(struct mpf_arena *arena, mpf_off off) {
