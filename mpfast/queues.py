@@ -149,6 +149,12 @@ if native("Queue") is not None:
         def __init__(self, *, ctx):
             super().__init__(0, ctx=ctx)
 
+        def close(self):
+            super().close()
+            self._close_reader()
+            if not self._writer_closed:
+                self._close_writer()
+
         def _encode_failed(self, error, obj):
             raise error
 
