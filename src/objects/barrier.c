@@ -12,11 +12,12 @@
  *
  * Death of the caller: breaks the barrier.
  */
+#include "objects/errors.h"
+
 #include <errno.h>
 #include <stdbool.h>
 
 #include "memory/participant.h"
-#include "objects/errors.h"
 #include "objects/shared.h"
 #include "objects/types.h"
 #include "objects/wait.h"

@@ -14,10 +14,11 @@
  *
  * Death of the caller: a notification that a killed waiter has not used goes on to the next one (condition.c in sync/).
  */
+#include "objects/errors.h"
+
 #include <errno.h>
 #include <stdbool.h>
 
-#include "objects/errors.h"
 #include "objects/lock.h"
 #include "objects/shared.h"
 #include "objects/types.h"

@@ -15,7 +15,6 @@
  *
  * Death of either side: see transport/pipe.c.
  */
-#define _GNU_SOURCE
 #include "objects/connection.h"
 
 #include <errno.h>

@@ -11,9 +11,10 @@
  *
  * Death of the caller: event.c in sync/ answers for it; a sleeper leaves nothing that another one needs.
  */
+#include "objects/errors.h"
+
 #include <errno.h>
 
-#include "objects/errors.h"
 #include "objects/shared.h"
 #include "objects/types.h"
 #include "objects/wait.h"

@@ -9,13 +9,14 @@
  *
  * Death of the caller: nothing is shared but what the layers below answer for.
  */
+#include "objects/errors.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "memory/block.h"
 #include "memory/participant.h"
-#include "objects/errors.h"
 #include "objects/state.h"
 #include "objects/types.h"
 #include "platform/futex.h"

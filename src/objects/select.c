@@ -12,12 +12,12 @@
  *
  * Death of a peer: its socket becomes readable, and the look at its lane finds the end.
  */
-#define _GNU_SOURCE
+#include "objects/connection.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
 
-#include "objects/connection.h"
 #include "objects/errors.h"
 #include "objects/types.h"
 #include "objects/wait.h"

@@ -14,12 +14,13 @@
  *
  * Death of the caller: a plain semaphore is a counter and keeps its value; a bounded one gets the permits back.
  */
+#include "objects/errors.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
 
-#include "objects/errors.h"
 #include "objects/shared.h"
 #include "objects/types.h"
 #include "objects/wait.h"
