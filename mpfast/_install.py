@@ -29,7 +29,7 @@ REPLACED = {
         "Connection", "Pipe", "Listener", "Client", "SocketListener", "SocketClient", "wait",
     ),
     "multiprocessing.sharedctypes": (
-        "RawValue", "RawArray", "Value", "Array", "copy", "synchronized",
+        "RawValue", "RawArray", "Value", "Array", "copy", "synchronized", "reduce_ctype", "rebuild_ctype",
         "SynchronizedBase", "Synchronized", "SynchronizedArray", "SynchronizedString",
     ),
     "multiprocessing.shared_memory": ("SharedMemory", "ShareableList"),

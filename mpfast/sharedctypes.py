@@ -218,6 +218,14 @@ if native("Synchronized") is not None:
         return rebuild_ctype, (form[0], wrapper, form[1])
 
 
+    def _reduce_storage(storage):
+        return _Storage.load, storage.dump()
+
+
+    # The standard library's reduce_ctype, where that was registered for the type last, pickles the storage by itself.
+    _ForkingPickler.register(_Storage, _reduce_storage)
+
+
     def rebuild_ctype(type_, wrapper, length):
         """Returns an object of *type_* (an array of *length* of them, unless that is None) in the memory of *wrapper*."""
         if length is not None:

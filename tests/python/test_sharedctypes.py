@@ -486,6 +486,18 @@ def test_ctypes_objects_that_are_not_shared_are_pickled_by_value():
     assert (private.x, other.y) == (1, 2.5)
 
 
+def read_both(theirs, ours, seen):
+    seen.value = 100 * theirs.value + ours.value
+
+
+@pytest.mark.parametrize("makers", [(multiprocessing, mpfast), (mpfast, multiprocessing)], ids=["first", "last"])
+def test_raw_objects_of_both_packages_side_by_side(ctx, makers):
+    first, second = (package.RawValue("i", number) for number, package in enumerate(makers, 3))
+    seen = ctx.Value("i")
+    run(ctx, read_both, first, second, seen)
+    assert seen.value == 304
+
+
 def test_a_plain_pickle_of_a_raw_object_is_refused():
     with pytest.raises(TypeError):
         pickle.dumps(mpfast.RawValue("i"))
@@ -627,7 +639,9 @@ def test_installed_programs_get_them(code):
         assert isinstance(value, s.Synchronized) and type(value) is s.Synchronized
         import pickle
         assert pickle.loads(pickle.dumps(s.Synchronized)) is s.Synchronized
-        print(value.add(1), s.synchronized(s.RawValue("i", 3)))
+        raw = s.rebuild_ctype(s.ctypes.c_int, s.RawValue("i", 3)._wrapper, None)
+        multiprocessing.SimpleQueue().put(raw)
+        print(value.add(1), s.synchronized(raw))
         """) == "4 <Synchronized wrapper for c_int(3)>\n"
 
 
