@@ -17,6 +17,9 @@
  * Invariants: word == 0 implies an empty log and consistent data. Whoever owns the word is the only one to touch log and
  * data. Storing 0 to log_used is the moment at which a change counts.
  *
+ * Taking an object's section over from the dead, one goes through the arena's section first: what the dead one was doing there to
+ * words of the object (mpf_block_put and the like) is undone before anybody looks at them.
+ *
  * Callers: any participant, holding at most a section of a lower rank (object before arena). Never from a signal handler.
  *
  * Death of the caller: before the compare-and-swap: nothing happened. Inside: the log undoes every store that was
@@ -30,6 +33,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "memory/layout.h"
 #include "memory/participant.h"
 #include "platform/clock.h"
 #include "platform/futex.h"
@@ -94,6 +98,11 @@ static bool take_over(struct mpf_arena *arena, struct mpf_section_shm *section, 
     if (!seize(section, seen, arena->self | MPF_SECTION_WAITERS))
         return false;
     MPF_FAULT("section.taken_over");
+    if (section != mpf_arena_section(arena)) {
+        /* The dead one may have been in the arena's section, too, changing who owns a block of this structure. */
+        mpf_arena_enter(arena);
+        mpf_arena_leave(arena);
+    }
     undo(arena, section);
     return true;
 }

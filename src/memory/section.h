@@ -43,6 +43,14 @@ void mpf_section_enter(struct mpf_arena *arena, struct mpf_section_shm *section)
 /* Commits all that was set since entering, and leaves. */
 void mpf_section_leave(struct mpf_arena *arena, struct mpf_section_shm *section);
 
+/* What was set since entering counts from now on; still inside. */
+static inline void mpf_section_commit(struct mpf_section_shm *section)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+    atomic_store_explicit(&section->log_used, 0, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
 /* Undoes all that was set since entering; still inside. */
 void mpf_section_rollback(struct mpf_arena *arena, struct mpf_section_shm *section);
 

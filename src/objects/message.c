@@ -150,6 +150,9 @@ mpf_message_send(struct mpf_wait *wait, struct mpf_lane_shm *lane, const struct 
     if (rc < 0) {
         mpf_block_unref(&block);
     }
+    if (rc == -ENOMEM) {
+        mpf_lane_pass_room(lane);
+    }
     return rc;
 }
 

@@ -62,13 +62,13 @@ queue_is_elsewhere(PyObject *self)
 /* ---- life ---- */
 
 static int
-queue_open(struct mpf_queue_object *queue, uint64_t max_messages)
+queue_open(struct mpf_queue_object *queue, uint64_t max_messages, bool joinable)
 {
     struct mpf_shared *base = &queue->base;
     if (mpf_shared_create(base, sizeof(struct mpf_queue_shm), MPF_BLOCK_QUEUE) < 0) {
         return -1;
     }
-    int rc = mpf_queue_init(base->ref.arena, base->shm, max_messages);
+    int rc = mpf_queue_init(base->ref.arena, base->shm, max_messages, joinable);
     if (rc == 0) {
         rc = mpf_end_open(&base->ref, offsetof(struct mpf_queue_shm, lane), MPF_END_NONE,
                           offsetof(struct mpf_queue_shm, bell), &queue->writer);
@@ -91,7 +91,7 @@ queue_init_elsewhere(PyObject *self, PyObject *args, PyObject *kwargs)
 }
 
 static int
-queue_init(PyObject *self, PyObject *args, PyObject *kwargs)
+queue_init_as(PyObject *self, PyObject *args, PyObject *kwargs, bool joinable)
 {
     static char *names[] = {"maxsize", "ctx", NULL};
     PyObject *maxsize = NULL, *ctx = NULL; /* borrowed */
@@ -114,7 +114,19 @@ queue_init(PyObject *self, PyObject *args, PyObject *kwargs)
         PyErr_SetNone(PyExc_OverflowError);
         return -1;
     }
-    return queue_open(mpf_queue_of(self), limit > 0 ? (uint64_t)limit : 0);
+    return queue_open(mpf_queue_of(self), limit > 0 ? (uint64_t)limit : 0, joinable);
+}
+
+static int
+queue_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    return queue_init_as(self, args, kwargs, false);
+}
+
+static int
+queue_joinable_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    return queue_init_as(self, args, kwargs, true);
 }
 
 static void
@@ -397,6 +409,7 @@ queue_poll(PyObject *self, PyObject *args)
     int rc = deadline == 0 ? (atomic_load(&shm->lane.closed) != 0 ? 0 : -ETIMEDOUT)
                            : mpf_lane_await_message(&wait.park, &shm->lane);
     if (rc == 0) {
+        mpf_lane_pass_message(&shm->lane); /* somebody else may wait to get it */
         Py_RETURN_TRUE;
     }
     if (rc == -ETIMEDOUT) {
@@ -479,7 +492,7 @@ static PyObject *
 queue_task_done(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_QUEUE_HERE(self, "task_done", NULL, 0, NULL);
-    if (mpf_queue_finish(queue_shm(self)) < 0) {
+    if (mpf_queue_finish(mpf_queue_of(self)->base.ref.arena, queue_shm(self)) < 0) {
         PyErr_SetString(PyExc_ValueError, "task_done() called too many times");
         return NULL;
     }
@@ -566,6 +579,7 @@ static PyType_Spec queue_spec = {
 };
 
 static PyType_Slot queue_joinable_slots[] = {
+    {Py_tp_init, queue_joinable_init},
     {Py_tp_dealloc, queue_dealloc},
     {Py_tp_traverse, mpf_shared_traverse},
     {Py_tp_methods, queue_joinable_methods},

@@ -41,6 +41,6 @@ void mpf_end_destroy(struct mpf_arena *arena, mpf_off off) {
         mpf_lane_close((struct mpf_lane_shm *)(target + end->out), MPF_LANE_NO_WRITERS);
     MPF_FAULT("end.closed");
     if (end->bell != MPF_END_NONE)
-        mpf_bell_ring(arena, (struct mpf_bell_shm *)(target + end->bell));
+        mpf_bell_ring_anew(arena, (struct mpf_bell_shm *)(target + end->bell));
     mpf_block_replace(arena, &end->target, 0);
 }

@@ -5,7 +5,7 @@
  *
  *   first -> [segment | record record JUMP] -> [segment | record record record ....] -> 0
  *                            ^ head cursor                               ^ tail cursor
- *   record:  length 8 | kind 4 | tag 4 | payload, padded to 16     (INLINE: the bytes, SPILL: a block's offset)
+ *   record:  length 8 | kind 4 | tag 4 | payload, padded to 16     (INLINE: the bytes, SPILL: a block)
  *   cursors: two of each; the low bit of `published` (`consumed`) says which one is valid, the rest counts messages
  *
  * Invariants.
@@ -25,8 +25,10 @@
  * the record's. After `published`, only the wake-up can be missing: sleepers look again after every death (park.h).
  *
  * Death of a consumer: before `consumed` the message is still there for the next one; after it the message is gone with the
- * consumer that had it. A long message's block stands in `head_block` meanwhile, with the value of `consumed`; the
- * next consumer drops it if the message was consumed, and forgets it if not. A segment that is passed goes through `retired`:
+ * consumer that had it. Where the lane has a ledger, `consumed` and the consumer's line change as one (the section's
+ * log). A long message's block gets the consumer's reference first, while the record still has one; the record's
+ * stands in `head_block`, with the value of `consumed`: the next consumer drops it if the message was consumed, and forgets
+ * it if not. A segment that is passed goes through `retired`:
  * if it is still `first` it has not been unlinked yet, else it is dropped from there. */
 #include "transport/lane.h"
 
@@ -42,6 +44,12 @@ struct record_shm {
     uint64_t length; /* of the message; an INLINE record's payload is as long */
     uint32_t kind;
     uint32_t tag;
+};
+
+/* A SPILL record's payload. */
+struct spill_shm {
+    mpf_off block;
+    uint64_t generation;
 };
 
 struct segment_shm {
@@ -80,10 +88,11 @@ static int allocate_segment(struct mpf_arena *arena, uint64_t bytes, mpf_off *wh
     return 0;
 }
 
-int mpf_lane_init(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
+int mpf_lane_init(struct mpf_arena *arena, struct mpf_lane_shm *lane, bool by_bytes) {
     memset(lane, 0, sizeof *lane);
+    lane->by_bytes = by_bytes;
     mpf_section_init(&lane->tail, 0);
-    mpf_section_init(&lane->head, 0);
+    mpf_section_init(&lane->head, MPF_LANE_HEAD_LOG);
     int rc = allocate_segment(arena, SEGMENT_FIRST, &lane->first);
     if (rc < 0)
         return rc;
@@ -109,15 +118,20 @@ static void drop_messages(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
         }
         uint64_t payload = record->length;
         if (record->kind == RECORD_SPILL) {
-            mpf_block_replace(arena, (mpf_off *)(record + 1), 0);
-            payload = sizeof(mpf_off);
+            mpf_block_replace(arena, &((struct spill_shm *)(record + 1))->block, 0);
+            payload = sizeof(struct spill_shm);
         }
         pos += RECORD_BYTES(payload);
         left--;
     }
+    MPF_FAULT("lane.destroy.dropped");
+    /* empty, so that destroying again does not look for messages in segments that are gone */
+    uint64_t consumed = atomic_load(&lane->consumed);
+    atomic_store(&lane->consumed, (atomic_load(&lane->published) & ~UINT64_C(1)) | (consumed & 1));
 }
 
 void mpf_lane_destroy(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
+    mpf_ledger_destroy(arena, &lane->ledger);
     if (lane->first == 0)
         return;
     repair_tail(arena, lane);
@@ -132,8 +146,10 @@ void mpf_lane_destroy(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
         else
             mpf_block_replace(arena, &lane->tail_segment, 0);
     }
-    while (lane->first != 0)
+    while (lane->first != 0) {
         mpf_block_replace(arena, &lane->first, segment_at(arena, lane->first)->next);
+        MPF_FAULT("lane.destroy.segment");
+    }
 }
 
 void mpf_lane_recover(struct mpf_lane_shm *lane) {
@@ -163,12 +179,18 @@ static uint64_t bytes_inside(const struct mpf_lane_shm *lane) {
            atomic_load_explicit(&lane->head_cursor[consumed & 1].bytes, memory_order_relaxed);
 }
 
+/* Exact at the instant at which `published` is read: what was consumed by then was not less, and cannot be more. */
+static bool is_empty(const struct mpf_lane_shm *lane) {
+    uint64_t consumed = atomic_load_explicit(&lane->consumed, memory_order_acquire);
+    return count_of(atomic_load_explicit(&lane->published, memory_order_acquire)) == count_of(consumed);
+}
+
 bool mpf_lane_full(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) {
     if (limit == NULL)
         return false;
     if (limit->messages != 0 && mpf_lane_count(lane) >= limit->messages)
         return true;
-    return limit->bytes != 0 && mpf_lane_count(lane) != 0 && (int64_t)bytes_inside(lane) >= (int64_t)limit->bytes;
+    return limit->bytes != 0 && !is_empty(lane) && (int64_t)bytes_inside(lane) >= (int64_t)limit->bytes;
 }
 
 static bool closed_for(const struct mpf_lane_shm *lane, uint32_t what) {
@@ -255,9 +277,11 @@ static int append_inline(struct mpf_arena *arena, struct mpf_lane_shm *lane, con
 static int append_spill(struct mpf_arena *arena, struct mpf_lane_shm *lane,
                         const struct mpf_lane_message *message, struct mpf_ref *block, struct tail *tail) {
     struct record_shm *record;
-    int rc = reserve(arena, lane, sizeof(mpf_off), tail, &record);
+    int rc = reserve(arena, lane, sizeof(struct spill_shm), tail, &record);
     if (rc < 0)
         return rc;
+    struct spill_shm *spill = (struct spill_shm *)(record + 1);
+    spill->generation = block->generation;
     lane->tail_block_at = atomic_load_explicit(&lane->published, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst); /* the mark before the block it belongs to */
     mpf_block_put(block, &lane->tail_block);
@@ -265,7 +289,7 @@ static int append_spill(struct mpf_arena *arena, struct mpf_lane_shm *lane,
     record->length = message->bytes;
     record->kind = RECORD_SPILL;
     record->tag = message->tag;
-    *(mpf_off *)(record + 1) = lane->tail_block;
+    spill->block = lane->tail_block;
     tail->bytes += message->bytes;
     return 0;
 }
@@ -301,9 +325,10 @@ static uint64_t room(const struct mpf_lane_shm *lane, const struct mpf_lane_limi
     return left < wanted ? left : wanted;
 }
 
+/* After the section was left: the exchange that leaves it stands between `published` and the look at who sleeps. */
 static void after_put(struct mpf_lane_shm *lane, unsigned messages) {
     MPF_FAULT("lane.put.before_wake");
-    mpf_eventcount_notify(&lane->readers, (int)messages);
+    mpf_eventcount_notify_fenced(&lane->readers, (int)messages);
 }
 
 static int put_one(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message,
@@ -326,6 +351,8 @@ static int put_one(struct mpf_arena *arena, struct mpf_lane_shm *lane, const str
     mpf_section_leave(arena, &lane->tail);
     if (rc == 0)
         after_put(lane, 1);
+    else if (rc == -ENOMEM)
+        mpf_lane_pass_room(lane);
     return rc;
 }
 
@@ -354,12 +381,16 @@ int mpf_lane_put_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, const 
         return -EPIPE;
     mpf_section_enter(arena, &lane->tail);
     struct tail tail = tail_begin(arena, lane);
-    unsigned allowed = (unsigned)room(lane, limit, count);
+    if (closed_for(lane, MPF_LANE_DIVERTED))
+        rc = -ESHUTDOWN;
+    unsigned allowed = rc == 0 ? (unsigned)room(lane, limit, count) : 0;
     while (done < allowed && (rc = append_inline(arena, lane, &messages[done], &tail)) == 0)
         done++;
     if (done > 0)
         tail_commit(lane, &tail, done, ringer);
     mpf_section_leave(arena, &lane->tail);
+    if (rc == -ENOMEM)
+        mpf_lane_pass_room(lane);
     if (done == 0)
         return rc < 0 ? rc : -EAGAIN;
     after_put(lane, done);
@@ -396,15 +427,28 @@ static void retire_segments(struct mpf_arena *arena, struct mpf_lane_shm *lane, 
     }
 }
 
-static void take_block(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct mpf_lane_received *received) {
-    MPF_FAULT("lane.get.block_marked");
-    mpf_block_take(arena, &lane->head_block, &received->block);
+/* A long message: the record's block becomes this process's too. Undone by its own list of references until `consumed`. */
+static int take_spill(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct record_shm *record, struct tail *head,
+                      struct mpf_lane_received *received) {
+    const struct spill_shm *spill = (const struct spill_shm *)(record + 1);
+    *received = (struct mpf_lane_received){.bytes = record->length, .tag = record->tag};
+    int rc = mpf_block_attach(arena, spill->block, (uint32_t)spill->generation, MPF_BLOCK_MESSAGE, 0, &received->block);
+    if (rc < 0)
+        return rc;
     received->data = mpf_at(arena, received->block.off);
+    MPF_FAULT("lane.get.block_attached");
+    lane->head_block_at = atomic_load_explicit(&lane->consumed, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst); /* the mark before the block it belongs to */
+    lane->head_block = spill->block;
+    MPF_FAULT("lane.get.block_marked");
+    head->pos += RECORD_BYTES(sizeof(struct spill_shm));
+    head->bytes += record->length;
+    return 1;
 }
 
-/* Copies messages into the buffer while they fit; a long one ends the batch and is only taken alone. */
-static unsigned copy_out(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct tail *head, uint64_t available,
-                         char *buffer, size_t capacity, struct mpf_lane_received *received, unsigned count) {
+/* Copies messages into the buffer while they fit; a long one ends the batch and is only taken alone. How many, or -errno. */
+static int copy_out(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct tail *head, uint64_t available,
+                    char *buffer, size_t capacity, struct mpf_lane_received *received, unsigned count) {
     unsigned done = 0;
     size_t used = 0;
     while (done < count && done < available) {
@@ -414,17 +458,8 @@ static unsigned copy_out(struct mpf_arena *arena, struct mpf_lane_shm *lane, str
             head->pos = head->segment + sizeof(struct segment_shm);
             continue;
         }
-        if (record->kind == RECORD_SPILL) {
-            if (done > 0)
-                break;
-            lane->head_block_at = atomic_load_explicit(&lane->consumed, memory_order_relaxed);
-            atomic_signal_fence(memory_order_seq_cst); /* the mark before the block it belongs to */
-            lane->head_block = *(mpf_off *)(record + 1);
-            received[0] = (struct mpf_lane_received){.bytes = record->length, .tag = record->tag};
-            head->pos += RECORD_BYTES(sizeof(mpf_off));
-            head->bytes += record->length;
-            return 1;
-        }
+        if (record->kind == RECORD_SPILL)
+            return done > 0 ? (int)done : take_spill(arena, lane, record, head, received);
         if (record->length > capacity - used)
             break;
         memcpy(buffer + used, record + 1, record->length);
@@ -436,42 +471,83 @@ static unsigned copy_out(struct mpf_arena *arena, struct mpf_lane_shm *lane, str
         head->bytes += record->length;
         done++;
     }
-    return done;
+    return (int)done;
 }
 
-static void head_commit(struct mpf_lane_shm *lane, const struct tail *head, unsigned messages) {
+static void head_commit(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct tail *head, uint32_t messages,
+                        uint64_t *line) {
     uint64_t word = next_word(atomic_load_explicit(&lane->consumed, memory_order_relaxed), messages);
     copy_cursor(&lane->head_cursor[word & 1], head->pos, head->segment, head->bytes);
     MPF_FAULT("lane.get.copied");
-    /* release pairs with the acquire of `consumed` in count and full: the room is real when it is seen */
-    atomic_store_explicit(&lane->consumed, word, memory_order_release);
+    if (line != NULL) {
+        mpf_ledger_add(arena, &lane->head, line, messages);
+        mpf_section_set64(arena, &lane->head, (uint64_t *)&lane->consumed, word);
+        mpf_section_commit(&lane->head);
+    } else {
+        /* release pairs with the acquire of `consumed` in count and full: the room is real when it is seen */
+        atomic_store_explicit(&lane->consumed, word, memory_order_release);
+    }
     MPF_FAULT("lane.get.consumed");
+    if (lane->head_block != 0)
+        mpf_block_replace(arena, &lane->head_block, 0);
+}
+
+/* Messages that are there beyond `consumed`. Looks at the producers' word only when those seen last are used up. */
+static uint64_t available_after(struct mpf_lane_shm *lane, uint64_t consumed) {
+    uint64_t seen = atomic_load_explicit(&lane->seen, memory_order_relaxed);
+    if (count_of(seen) == count_of(consumed)) {
+        /* acquire pairs with the release in tail_commit */
+        seen = atomic_load_explicit(&lane->published, memory_order_acquire);
+        atomic_store_explicit(&lane->seen, seen, memory_order_relaxed);
+    }
+    return count_of(seen) - count_of(consumed);
+}
+
+/* Whether a consumer has already seen a message that nobody had taken a moment ago. */
+static bool has_seen_more(const struct mpf_lane_shm *lane) {
+    return count_of(atomic_load_explicit(&lane->seen, memory_order_relaxed)) >
+           count_of(atomic_load_explicit(&lane->consumed, memory_order_relaxed));
+}
+
+/* One attempt. How many were taken; -EAGAIN: none there; -ENOSPC: the ledger has to grow from `*lines`; -ENOMEM. */
+static int get_inside(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
+                      struct mpf_lane_received *received, unsigned count, uint32_t *lines) {
+    uint64_t *line = NULL;
+    repair_head(arena, lane);
+    if (mpf_ledger_used(&lane->ledger) && (line = mpf_ledger_line(arena, &lane->ledger, lines)) == NULL)
+        return -ENOSPC;
+    uint64_t consumed = atomic_load_explicit(&lane->consumed, memory_order_relaxed);
+    const struct mpf_lane_cursor_shm *now = &lane->head_cursor[consumed & 1];
+    struct tail head = {now->pos, now->segment, atomic_load_explicit(&now->bytes, memory_order_relaxed)};
+    int done = copy_out(arena, lane, &head, available_after(lane, consumed), buffer, capacity, received, count);
+    if (done <= 0)
+        return done < 0 ? done : -EAGAIN;
+    head_commit(arena, lane, &head, (uint32_t)done, line);
+    retire_segments(arena, lane, head.segment);
+    return done;
+}
+
+static void after_get(struct mpf_lane_shm *lane, int messages) {
+    MPF_FAULT("lane.get.before_wake");
+    mpf_eventcount_notify_fenced(&lane->writers, lane->by_bytes ? MPF_EVENTCOUNT_ALL : messages);
 }
 
 int mpf_lane_get_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
                       struct mpf_lane_received *received, unsigned count) {
-    if (mpf_lane_count(lane) == 0)
-        return closed_for(lane, MPF_LANE_NO_WRITERS) && mpf_lane_count(lane) == 0 ? -EPIPE : -EAGAIN;
-    mpf_section_enter(arena, &lane->head);
-    repair_head(arena, lane);
-    uint64_t consumed = atomic_load_explicit(&lane->consumed, memory_order_relaxed);
-    /* acquire pairs with the release in tail_commit */
-    uint64_t available = count_of(atomic_load_explicit(&lane->published, memory_order_acquire)) - count_of(consumed);
-    const struct mpf_lane_cursor_shm *now = &lane->head_cursor[consumed & 1];
-    struct tail head = {now->pos, now->segment, atomic_load_explicit(&now->bytes, memory_order_relaxed)};
-    unsigned done = copy_out(arena, lane, &head, available, buffer, capacity, received, count);
-    if (done > 0) {
-        head_commit(lane, &head, done);
-        if (lane->head_block != 0)
-            take_block(arena, lane, &received[0]);
-        retire_segments(arena, lane, head.segment);
-    }
-    mpf_section_leave(arena, &lane->head);
-    if (done == 0)
-        return -EAGAIN;
-    MPF_FAULT("lane.get.before_wake");
-    mpf_eventcount_notify(&lane->writers, (int)done);
-    return (int)done;
+    int rc;
+    uint32_t lines;
+    if (!has_seen_more(lane) && is_empty(lane))
+        return closed_for(lane, MPF_LANE_NO_WRITERS) && is_empty(lane) ? -EPIPE : -EAGAIN;
+    do {
+        mpf_section_enter(arena, &lane->head);
+        rc = get_inside(arena, lane, buffer, capacity, received, count, &lines);
+        mpf_section_leave(arena, &lane->head);
+    } while (rc == -ENOSPC && (rc = mpf_ledger_grow(arena, &lane->head, &lane->ledger, lines)) == 0);
+    if (rc > 0)
+        after_get(lane, rc);
+    else if (rc == -ENOMEM)
+        mpf_lane_pass_message(lane);
+    return rc;
 }
 
 int mpf_lane_get(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, struct mpf_lane_received *received) {
@@ -483,7 +559,7 @@ int mpf_lane_get(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffe
 
 static bool message_or_end(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *unused) {
     (void)unused;
-    return mpf_lane_count(lane) != 0 || closed_for(lane, MPF_LANE_NO_WRITERS | MPF_LANE_DIVERTED);
+    return !is_empty(lane) || closed_for(lane, MPF_LANE_NO_WRITERS | MPF_LANE_DIVERTED);
 }
 
 static bool room_or_end(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) {
@@ -530,19 +606,26 @@ int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const 
     return ready ? 0 : await(park, &lane->writers, lane, limit, room_or_end);
 }
 
+void mpf_lane_pass_message(struct mpf_lane_shm *lane) {
+    if (!is_empty(lane))
+        mpf_eventcount_notify(&lane->readers, 1);
+}
+
+void mpf_lane_pass_room(struct mpf_lane_shm *lane) { mpf_eventcount_notify(&lane->writers, 1); }
+
 void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what) {
     /* release pairs with the acquire in closed_for: all that was put before is seen by who sees the end */
     atomic_fetch_or_explicit(&lane->closed, what, memory_order_release);
-    mpf_eventcount_notify(&lane->readers, INT32_MAX);
-    mpf_eventcount_notify(&lane->writers, INT32_MAX);
+    mpf_eventcount_notify(&lane->readers, MPF_EVENTCOUNT_ALL);
+    mpf_eventcount_notify(&lane->writers, MPF_EVENTCOUNT_ALL);
 }
 
 void mpf_lane_divert(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
     mpf_section_enter(arena, &lane->tail);
     atomic_fetch_or_explicit(&lane->closed, MPF_LANE_DIVERTED, memory_order_release); /* pairs with closed_for */
     mpf_section_leave(arena, &lane->tail);
-    mpf_eventcount_notify(&lane->readers, INT32_MAX);
-    mpf_eventcount_notify(&lane->writers, INT32_MAX);
+    mpf_eventcount_notify(&lane->readers, MPF_EVENTCOUNT_ALL);
+    mpf_eventcount_notify(&lane->writers, MPF_EVENTCOUNT_ALL);
 }
 
 bool mpf_lane_diverted(const struct mpf_lane_shm *lane) { return closed_for(lane, MPF_LANE_DIVERTED); }

@@ -11,9 +11,11 @@
 #include "memory/block.h"
 #include "memory/section.h"
 #include "sync/eventcount.h"
+#include "transport/ledger.h"
 
 #define MPF_LANE_INLINE_MAX 16384 /* longer messages travel in a block of their own */
 #define MPF_LANE_BATCH_BYTES 65536
+#define MPF_LANE_HEAD_LOG 3u
 
 struct mpf_lane_cursor_shm {
     mpf_off pos;     /* of the next record */
@@ -31,8 +33,10 @@ struct mpf_lane_shm {
     uint64_t tail_block_at; /* ... when `published` was this */
     /* consumers, inside `head` */
     _Alignas(64) struct mpf_section_shm head;
+    struct mpf_section_entry_shm head_log[MPF_LANE_HEAD_LOG];
     _Atomic uint64_t consumed; /* as published */
     struct mpf_lane_cursor_shm head_cursor[2];
+    _Atomic uint64_t seen; /* of `published`, by a consumer: spares the next ones a look at the producers' cache line */
     mpf_off first;      /* oldest segment of the chain */
     mpf_off retired;    /* a segment on its way out of the chain */
     mpf_off head_block; /* the block of a message that is being consumed ... */
@@ -42,12 +46,15 @@ struct mpf_lane_shm {
     struct mpf_eventcount_shm writers;
     _Atomic uint32_t closed; /* MPF_LANE_NO_* */
     _Atomic uint32_t bells;  /* != 0: readers sleep on a descriptor; announced and withdrawn inside `tail` */
+    uint32_t by_bytes; /* the limit is one of bytes: the room of one message may be enough for several. Set at creation */
+    struct mpf_ledger_shm ledger; /* inside `head`; used by queues whose tasks are finished one by one */
 };
 
 enum {
     MPF_LANE_NO_WRITERS = 1, /* nobody can put any more: the end of file, once drained */
     MPF_LANE_NO_READERS = 2, /* nobody can get any more: putting is a broken pipe */
     MPF_LANE_DIVERTED = 4,   /* what is put from now on has to go another way: putting is refused with -ESHUTDOWN */
+    MPF_LANE_SETTLED = 8,    /* a pipe's: diverted, and the rings are off its socket */
 };
 
 /* Limits on what may be in the lane; 0 for none. A message is let in when the lane is empty, however long it is. */
@@ -82,7 +89,8 @@ struct mpf_lane_received {
     uint32_t tag;
 };
 
-int mpf_lane_init(struct mpf_arena *arena, struct mpf_lane_shm *lane);
+/* by_bytes: the lane's limit is to be one of bytes. 0, -ENOMEM. */
+int mpf_lane_init(struct mpf_arena *arena, struct mpf_lane_shm *lane, bool by_bytes);
 /* Frees everything in the lane. Only when nobody can reach it any more (a block's destroy hook). */
 void mpf_lane_destroy(struct mpf_arena *arena, struct mpf_lane_shm *lane);
 /* Block hook's part: `dead` was killed and may have slept here. */
@@ -104,7 +112,8 @@ int mpf_lane_put_block(struct mpf_arena *arena, struct mpf_lane_shm *lane, struc
 int mpf_lane_put_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *messages,
                       unsigned count, const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer);
 
-/* buffer: at least MPF_LANE_INLINE_MAX bytes. 0, -EAGAIN (empty), -EPIPE (empty, and no writers). */
+/* buffer: at least MPF_LANE_INLINE_MAX bytes. 0, -EAGAIN (empty), -EPIPE (empty, and no writers), -ENOMEM (no room to own
+ * the message's block; it is still there). */
 int mpf_lane_get(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, struct mpf_lane_received *received);
 
 /* Up to count messages at once, as many as fit the buffer of capacity bytes. How many, or as above if none. */
@@ -119,10 +128,15 @@ bool mpf_lane_full(const struct mpf_lane_shm *lane, const struct mpf_lane_limit 
 
 /* Spins for what mpf_lane_await_message waits for. Whether it came. */
 bool mpf_lane_spin(struct mpf_park *park, struct mpf_lane_shm *lane);
-/* Until there is something to get or no writer is left. 0, -ETIMEDOUT, -EINTR. */
+/* Until there is something to get or no writer is left. 0, -ETIMEDOUT, -EINTR. Sleepers are woken one for each message:
+ * after a 0, get, or call mpf_lane_pass_message. */
 int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane);
-/* Until there is room below the limit or no reader is left. */
+/* Until there is room below the limit or no reader is left. After a 0, put, or call mpf_lane_pass_room. */
 int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit);
+
+/* The caller was woken for a message, or room, that it makes no use of: the next sleeper's turn. */
+void mpf_lane_pass_message(struct mpf_lane_shm *lane);
+void mpf_lane_pass_room(struct mpf_lane_shm *lane);
 
 /* Marks the lane with MPF_LANE_NO_* and wakes everybody who waits in shared memory. */
 void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what);

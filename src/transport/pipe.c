@@ -12,14 +12,16 @@
  * as the stdlib writes it. A ring is a frame whose length no message can have.
  *
  * Invariants. No ring is written after the diversion (both happen inside the lane's tail section), so rings only precede
- * frames. Messages in a lane are older than frames on the socket.
+ * frames; once they were taken off a diverted pipe's socket (MPF_LANE_SETTLED) nobody looks for any more, which
+ * could be mistaken for the middle of a frame that another thread is reading. Messages in a lane are older than frames on the socket.
  *
  * Callers hold nothing. Rings are written and taken off inside the tail section: what is peeked at is what is read. They
  * stay on the socket while there is something to get, so that every reader that sleeps there wakes.
  *
  * Death. A sender rings before it publishes, both inside the tail section, and a reader announces itself and looks at the lane
  * inside that section: a sender killed after ringing wakes the reader for nothing, one killed after publishing
- * has rung. The announcement is withdrawn after the ring: at worst it is rung twice. The rest is in lane.c and end.c. */
+ * has rung. The announcement is withdrawn after the ring: at worst it is rung twice. Of a process killed between the two
+ * diversions one direction goes on by memory, until somebody asks for a descriptor again. The rest is in lane.c and end.c. */
 #include "transport/pipe.h"
 
 #include <errno.h>
@@ -39,7 +41,7 @@ int mpf_pipe_open(struct mpf_arena *arena, bool duplex, struct mpf_ref ends[2]) 
         return rc;
     memset(ends, 0, 2 * sizeof *ends);
     struct mpf_pipe_shm *shm = mpf_at(arena, pipe.off);
-    if ((rc = mpf_lane_init(arena, &shm->lanes[0])) < 0 || (duplex && (rc = mpf_lane_init(arena, &shm->lanes[1])) < 0))
+    if ((rc = mpf_lane_init(arena, &shm->lanes[0], true)) < 0 || (duplex && (rc = mpf_lane_init(arena, &shm->lanes[1], true)) < 0))
         goto done;
     if ((rc = mpf_end_open(&pipe, duplex ? lane1 : MPF_END_NONE, lane0, MPF_END_NONE, &ends[0])) < 0)
         goto done;
@@ -74,7 +76,7 @@ void mpf_pipe_divert(const struct mpf_ref *end) {
 
 bool mpf_pipe_diverted(const struct mpf_ref *end) {
     struct mpf_lane_shm *in = mpf_pipe_in(end), *out = mpf_pipe_out(end);
-    return (in != NULL && mpf_lane_diverted(in)) || (out != NULL && mpf_lane_diverted(out));
+    return (in == NULL || mpf_lane_diverted(in)) && (out == NULL || mpf_lane_diverted(out));
 }
 
 void mpf_pipe_ring(void *context) {
@@ -113,8 +115,13 @@ int mpf_pipe_prepare_sleep(struct mpf_arena *arena, struct mpf_lane_shm *in, int
 }
 
 void mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) {
+    if (atomic_load_explicit(&in->closed, memory_order_acquire) & MPF_LANE_SETTLED)
+        return;
     mpf_section_enter(arena, &in->tail);
     (void)take_rings(fd);
+    MPF_FAULT("pipe.settled");
+    if (mpf_lane_diverted(in))
+        atomic_fetch_or_explicit(&in->closed, MPF_LANE_SETTLED, memory_order_release);
     mpf_section_leave(arena, &in->tail);
 }
 

@@ -20,6 +20,7 @@ struct mpf_lane_shm *mpf_pipe_out(const struct mpf_ref *end);
 
 /* From now on everything goes through the socket, both ways. What is in the lanes comes first. */
 void mpf_pipe_divert(const struct mpf_ref *end);
+/* Whether both ways are. */
 bool mpf_pipe_diverted(const struct mpf_ref *end);
 
 /* What a sender needs to wake a reader that sleeps on its socket: the lane and this side's socket. */
