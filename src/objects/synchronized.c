@@ -21,173 +21,7 @@
  */
 #include "objects/synchronized.h"
 
-#include <errno.h>
-
-#include "objects/errors.h"
-#include "objects/lock.h"
 #include "objects/types.h"
-#include "objects/wait.h"
-
-#if PY_VERSION_HEX < 0x030D0000
-#define Py_BEGIN_CRITICAL_SECTION(op) {
-#define Py_END_CRITICAL_SECTION() }
-#endif
-
-static int
-synchronized_check_bound(struct mpf_synchronized *self)
-{
-    if (self->state == NULL) {
-        PyErr_Format(PyExc_AttributeError, "'%s' object has no attribute '_obj'", Py_TYPE(self)->tp_name);
-        return -1;
-    }
-    return 0;
-}
-
-/* The lock. */
-
-static int
-synchronized_drop(struct mpf_synchronized *self)
-{
-    return self->recursive ? mpf_rmutex_release(self->arena, self->mutex, mpf_synchronized_thread())
-                           : mpf_mutex_release(self->arena, self->mutex);
-}
-
-static int
-synchronized_try(struct mpf_synchronized *self)
-{
-    return self->recursive ? mpf_rmutex_try(self->arena, self->mutex, mpf_synchronized_thread())
-                           : mpf_mutex_try(self->arena, self->mutex, mpf_synchronized_thread());
-}
-
-static int
-synchronized_wait(struct mpf_synchronized *self)
-{
-    struct mpf_wait wait;
-    mpf_wait_init(&wait, self->arena, MPF_FOREVER);
-    return self->recursive ? mpf_rmutex_acquire(&wait.park, self->mutex, mpf_synchronized_thread())
-                           : mpf_mutex_acquire(&wait.park, self->mutex, mpf_synchronized_thread());
-}
-
-static int
-synchronized_call(PyObject *method)
-{
-    PyObject *result = PyObject_CallNoArgs(method);
-    Py_XDECREF(result);
-    return result != NULL ? 0 : -1;
-}
-
-int
-mpf_synchronized_enter_slow(struct mpf_synchronized *self)
-{
-    if (synchronized_check_bound(self) < 0) {
-        return -1;
-    }
-    if (self->mutex == NULL) {
-        return synchronized_call(self->acquire);
-    }
-    int tried = synchronized_try(self);
-    if (tried < 0) {
-        tried = synchronized_wait(self);
-    }
-    if (tried == 1 && mpf_errors_owner_died(self->state, (PyObject *)self) < 0) {
-        (void)synchronized_drop(self);
-        return -1;
-    }
-    if (tried < 0) {
-        mpf_errors_raise(tried);
-        return -1;
-    }
-    return 0;
-}
-
-int
-mpf_synchronized_leave_slow(struct mpf_synchronized *self)
-{
-    PyObject *type, *value, *traceback;
-    int result = 0;
-    PyErr_Fetch(&type, &value, &traceback);
-    if (self->mutex == NULL) {
-        result = synchronized_call(self->release);
-    } else if (synchronized_drop(self) < 0) {
-        PyErr_SetString(self->recursive ? PyExc_AssertionError : PyExc_ValueError,
-                        self->recursive ? "attempt to release recursive lock not owned by thread"
-                                        : "semaphore or lock released too many times");
-        result = -1;
-    }
-    if (type != NULL) {
-        PyErr_Restore(type, value, traceback); /* steals them; what release raised gives way */
-    }
-    return result;
-}
-
-static void
-synchronized_unbind_lock(struct mpf_synchronized *self)
-{
-    self->recursive = false;
-    self->mutex = NULL;
-    Py_CLEAR(self->lock);
-    Py_CLEAR(self->acquire);
-    Py_CLEAR(self->release);
-}
-
-/* Uses the lock that lies in the storage. */
-static void
-synchronized_embed_lock(struct mpf_synchronized *self, struct mpf_storage *storage)
-{
-    self->arena = storage->shared.ref.arena;
-    self->mutex = storage->mutex;
-    self->recursive = true;
-}
-
-/* Uses the user's lock, without going through its methods where they are ours. 0 or -1. */
-static int
-synchronized_bind_lock(struct mpf_synchronized *self, PyObject *lock)
-{
-    synchronized_unbind_lock(self);
-    if (mpf_lock_is_native(self->state, lock)) {
-        struct mpf_shared *shared = (struct mpf_shared *)lock;
-        self->arena = shared->ref.arena;
-        self->recursive = PyObject_TypeCheck(lock, self->state->rlock_type);
-        self->lock = Py_NewRef(lock);
-        self->mutex = shared->shm;
-        return 0;
-    }
-    self->acquire = PyObject_GetAttrString(lock, "acquire");
-    self->release = self->acquire != NULL ? PyObject_GetAttrString(lock, "release") : NULL;
-    if (self->release == NULL) {
-        return -1;
-    }
-    self->lock = Py_NewRef(lock);
-    return 0;
-}
-
-/* New reference to the lock object. */
-static PyObject *
-synchronized_lock(struct mpf_synchronized *self)
-{
-    if (self->lock != NULL) {
-        return Py_NewRef(self->lock);
-    }
-    if (synchronized_check_bound(self) < 0) {
-        return NULL;
-    }
-    if (self->mutex == NULL || self->storage == NULL) {
-        PyErr_Format(PyExc_AttributeError, "'%s' object has no attribute '_lock'", Py_TYPE(self)->tp_name);
-        return NULL;
-    }
-    PyObject *lock = mpf_storage_lock((struct mpf_storage *)self->storage);
-    if (lock == NULL) {
-        return NULL;
-    }
-    Py_BEGIN_CRITICAL_SECTION(self);
-    if (self->lock == NULL) {
-        self->lock = Py_NewRef(lock);
-    } else {
-        Py_SETREF(lock, Py_NewRef(self->lock));
-    }
-    Py_END_CRITICAL_SECTION();
-    return lock;
-}
 
 /* The ctypes object. */
 
@@ -296,7 +130,7 @@ mpf_synchronized_convert(struct mpf_synchronized *self, PyObject *value, bool ar
 int
 mpf_synchronized_check_integer(struct mpf_synchronized *self)
 {
-    if (synchronized_check_bound(self) < 0) {
+    if (mpf_synchronized_check_bound(self) < 0) {
         return -1;
     }
     if (self->item == NULL || !self->item->integer) {
@@ -321,238 +155,6 @@ mpf_synchronized_combine(struct mpf_synchronized *self, char *at, enum mpf_item_
     return self->item->load(old);
 }
 
-/* Making one. */
-
-/* Finds (type, item) for a typecode or a simple ctypes type. 1 found (*type borrowed), 0 not one of them, -1. */
-static int
-synchronized_look_up(struct mpf_state *state, PyObject *key, PyObject **type, const struct mpf_item **item)
-{
-    if (state->simple_types == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "mpfast.sharedctypes was not imported");
-        return -1;
-    }
-    PyObject *found = PyDict_GetItemWithError(state->simple_types, key); /* borrowed; the dictionary never changes */
-    if (found == NULL) {
-        return PyErr_Occurred() ? -1 : 0;
-    }
-    *type = PyTuple_GET_ITEM(found, 0);
-    *item = mpf_item_find((char)PyLong_AsLong(PyTuple_GET_ITEM(found, 1)));
-    return *item != NULL;
-}
-
-static void
-synchronized_set_elements(struct mpf_synchronized *self, PyObject *type, const struct mpf_item *item,
-                          struct mpf_storage *storage, Py_ssize_t length)
-{
-    self->data = storage->data;
-    self->length = length;
-    self->item = item;
-    Py_XSETREF(self->type, Py_NewRef(type));
-    Py_XSETREF(self->storage, Py_NewRef((PyObject *)storage));
-}
-
-/* A new object of class on a new storage with an embedded lock. length: -1 for a single value. */
-static struct mpf_synchronized *
-synchronized_new(PyTypeObject *class, struct mpf_state *state, PyObject *type, const struct mpf_item *item,
-                 Py_ssize_t length)
-{
-    Py_ssize_t bytes = item->size;
-    if (length >= 0 && length > (PY_SSIZE_T_MAX - 4096) / item->size) {
-        PyErr_SetString(PyExc_OverflowError, "array too large");
-        return NULL;
-    }
-    if (length >= 0) {
-        bytes = length * item->size;
-    }
-    PyObject *storage = mpf_storage_new(state, bytes, true);
-    if (storage == NULL) {
-        return NULL;
-    }
-    struct mpf_synchronized *self = (struct mpf_synchronized *)class->tp_alloc(class, 0);
-    if (self != NULL) {
-        self->state = state;
-        synchronized_set_elements(self, type, item, (struct mpf_storage *)storage, length);
-        synchronized_embed_lock(self, (struct mpf_storage *)storage);
-    }
-    Py_DECREF(storage);
-    return self;
-}
-
-static PyObject *
-synchronized_create_value(PyObject *class, PyObject *const *args, Py_ssize_t nargs)
-{
-    struct mpf_state *state = mpf_state_of_type((PyTypeObject *)class);
-    PyObject *type;
-    const struct mpf_item *item;
-    if (state == NULL || nargs != 2 || !PyTuple_Check(args[1]) || PyTuple_GET_SIZE(args[1]) > 1) {
-        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-    }
-    int found = synchronized_look_up(state, args[0], &type, &item);
-    if (found <= 0) {
-        return found < 0 ? NULL : Py_NewRef(Py_None);
-    }
-    struct mpf_synchronized *self = synchronized_new((PyTypeObject *)class, state, type, item, -1);
-    if (self != NULL && PyTuple_GET_SIZE(args[1]) == 1 &&
-        mpf_synchronized_store(self, PyTuple_GET_ITEM(args[1], 0), false, self->data) < 0) {
-        Py_CLEAR(self);
-    }
-    return (PyObject *)self;
-}
-
-/* Stores the elements of the initializer, as `array.__init__(*initializer)` of ctypes does. */
-static int
-synchronized_fill(struct mpf_synchronized *self, PyObject *initializer)
-{
-    PyObject *elements = PySequence_Tuple(initializer);
-    if (elements == NULL) {
-        return -1;
-    }
-    Py_ssize_t count = PyTuple_GET_SIZE(elements);
-    char *at = self->data;
-    int result = 0;
-    for (Py_ssize_t i = 0; i < count && result == 0; i++, at += self->item->size) {
-        if (i == self->length) {
-            PyErr_SetString(PyExc_IndexError, "invalid index");
-            result = -1;
-        } else {
-            result = mpf_synchronized_store(self, PyTuple_GET_ITEM(elements, i), true, at);
-        }
-    }
-    Py_DECREF(elements);
-    return result;
-}
-
-static PyObject *
-synchronized_create_array(PyObject *class, PyObject *const *args, Py_ssize_t nargs)
-{
-    struct mpf_state *state = mpf_state_of_type((PyTypeObject *)class);
-    PyObject *type;
-    const struct mpf_item *item;
-    if (state == NULL || nargs != 2) {
-        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
-    }
-    int found = synchronized_look_up(state, args[0], &type, &item);
-    if (found <= 0) {
-        return found < 0 ? NULL : Py_NewRef(Py_None);
-    }
-    bool sized = PyLong_Check(args[1]);
-    Py_ssize_t length = sized ? PyLong_AsSsize_t(args[1]) : PyObject_Size(args[1]);
-    if (length < 0) {
-        if (!sized) {
-            return NULL;
-        }
-        PyErr_Clear();
-        Py_RETURN_NONE; /* ctypes finds the words for a negative or huge length */
-    }
-    struct mpf_synchronized *self = synchronized_new((PyTypeObject *)class, state, type, item, length);
-    if (self != NULL && !sized && synchronized_fill(self, args[1]) < 0) {
-        Py_CLEAR(self);
-    }
-    return (PyObject *)self;
-}
-
-static PyObject *
-synchronized_attach(PyObject *class, PyObject *const *args, Py_ssize_t nargs)
-{
-    struct mpf_state *state = mpf_state_of_type((PyTypeObject *)class);
-    PyObject *type;
-    const struct mpf_item *item;
-    if (state == NULL) {
-        return NULL;
-    }
-    if (nargs != 4 || !PyObject_TypeCheck(args[1], state->storage_type)) {
-        PyErr_SetString(PyExc_TypeError, "attach(typecode_or_type, storage, length, lock) expected");
-        return NULL;
-    }
-    struct mpf_storage *storage = (struct mpf_storage *)args[1];
-    Py_ssize_t length = args[2] == Py_None ? -1 : PyLong_AsSsize_t(args[2]);
-    if (PyErr_Occurred()) {
-        return NULL;
-    }
-    int found = synchronized_look_up(state, args[0], &type, &item);
-    if (found < 0) {
-        return NULL;
-    }
-    if (found == 0 || length < -1 || (length < 0 ? 1 : length) > storage->size / item->size ||
-        (args[3] == Py_None && storage->mutex == NULL)) {
-        PyErr_SetString(PyExc_ValueError, "the storage does not hold such an object");
-        return NULL;
-    }
-    struct mpf_synchronized *self = (struct mpf_synchronized *)((PyTypeObject *)class)->tp_alloc((PyTypeObject *)class, 0);
-    if (self == NULL) {
-        return NULL;
-    }
-    self->state = state;
-    synchronized_set_elements(self, type, item, storage, length);
-    if (args[3] == Py_None) {
-        synchronized_embed_lock(self, storage);
-    } else if (synchronized_bind_lock(self, args[3]) < 0) {
-        Py_CLEAR(self);
-    }
-    return (PyObject *)self;
-}
-
-/* _bind(obj, lock, native): native is None or (type, length) where obj is that and nothing else, at the start of its Storage. */
-static PyObject *
-synchronized_bind(PyObject *op, PyObject *args)
-{
-    struct mpf_synchronized *self = (struct mpf_synchronized *)op;
-    PyObject *obj, *lock, *key = Py_None, *length = Py_None, *storage = NULL, *type;
-    const struct mpf_item *item;
-    if (!PyArg_ParseTuple(args, "OO|OO:_bind", &obj, &lock, &key, &length)) {
-        return NULL;
-    }
-    struct mpf_state *state = mpf_state_of_type(Py_TYPE(op));
-    if (state == NULL) {
-        return NULL;
-    }
-    Py_ssize_t count = length == Py_None ? -1 : PyLong_AsSsize_t(length);
-    if (count == -1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    storage = PyObject_GetAttrString(obj, "_wrapper");
-    if (storage == NULL || !PyObject_TypeCheck(storage, state->storage_type)) {
-        PyErr_Clear();
-        Py_CLEAR(storage);
-    }
-    struct mpf_storage *memory = (struct mpf_storage *)storage;
-    self->state = state;
-    self->item = NULL;
-    Py_XSETREF(self->obj, Py_NewRef(obj));
-    if (key != Py_None && memory != NULL && synchronized_look_up(state, key, &type, &item) == 1 &&
-        (count < 0 ? 1 : count) <= memory->size / item->size) {
-        synchronized_set_elements(self, type, item, memory, count);
-    }
-    int result = 0;
-    if (lock != Py_None) {
-        result = synchronized_bind_lock(self, lock);
-    } else if (memory != NULL && memory->mutex != NULL) {
-        Py_XSETREF(self->storage, Py_NewRef(storage));
-        synchronized_embed_lock(self, memory);
-    } else {
-        PyErr_SetString(PyExc_ValueError, "the object has no lock of its own");
-        result = -1;
-    }
-    Py_XDECREF(storage);
-    return result == 0 && !PyErr_Occurred() ? Py_NewRef(Py_None) : NULL;
-}
-
-/* (typecode or None, length or None, storage or None, lock or None for the storage's own): what sharedctypes pickles. */
-static PyObject *
-synchronized_parts(PyObject *op, PyObject *Py_UNUSED(ignored))
-{
-    struct mpf_synchronized *self = (struct mpf_synchronized *)op;
-    if (synchronized_check_bound(self) < 0) {
-        return NULL;
-    }
-    bool embedded = self->mutex != NULL && self->storage != NULL &&
-                    self->mutex == ((struct mpf_storage *)self->storage)->mutex;
-    PyObject *code = self->item != NULL ? PyUnicode_FromFormat("%c", self->item->code) : Py_NewRef(Py_None);
-    PyObject *length = self->item != NULL && self->length >= 0 ? PyLong_FromSsize_t(self->length) : Py_NewRef(Py_None);
-    PyObject *lock = embedded ? Py_NewRef(Py_None) : synchronized_lock(self);
-    return Py_BuildValue("(NNON)", code, length, self->storage != NULL ? self->storage : Py_None, lock);
-}
-
 /* Python's view. */
 
 static PyObject *
@@ -564,7 +166,7 @@ synchronized_get_obj(PyObject *op, PyObject *Py_UNUSED(ignored))
 static PyObject *
 synchronized_get_lock(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    return synchronized_lock((struct mpf_synchronized *)op);
+    return mpf_synchronized_lock((struct mpf_synchronized *)op);
 }
 
 static PyObject *
@@ -590,7 +192,7 @@ synchronized_exit(PyObject *op, PyObject *args)
         Py_XDECREF(exit);
         return result;
     }
-    if (synchronized_check_bound(self) < 0 || mpf_synchronized_leave(self) < 0) {
+    if (mpf_synchronized_check_bound(self) < 0 || mpf_synchronized_leave(self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -605,7 +207,7 @@ synchronized_obj_getter(PyObject *op, void *Py_UNUSED(closure))
 static PyObject *
 synchronized_lock_getter(PyObject *op, void *Py_UNUSED(closure))
 {
-    return synchronized_lock((struct mpf_synchronized *)op);
+    return mpf_synchronized_lock((struct mpf_synchronized *)op);
 }
 
 /* acquire and release are attributes of the object that hold the lock's bound methods. */
@@ -617,7 +219,7 @@ synchronized_method_getter(PyObject *op, void *name)
     if (own != NULL) {
         return Py_NewRef(own);
     }
-    PyObject *lock = synchronized_lock(self);
+    PyObject *lock = mpf_synchronized_lock(self);
     PyObject *method = lock != NULL ? PyObject_GetAttrString(lock, name) : NULL;
     Py_XDECREF(lock);
     return method;
@@ -656,7 +258,7 @@ synchronized_lock_setter(PyObject *op, PyObject *value, void *Py_UNUSED(closure)
     if (synchronized_prepare_assignment(self, value, "_lock") < 0) {
         return -1;
     }
-    return synchronized_bind_lock(self, value);
+    return mpf_synchronized_bind_lock(self, value);
 }
 
 static int
@@ -701,7 +303,7 @@ synchronized_clear(PyObject *op)
 {
     struct mpf_synchronized *self = (struct mpf_synchronized *)op;
     self->item = NULL;
-    synchronized_unbind_lock(self);
+    mpf_synchronized_unbind_lock(self);
     self->state = NULL;
     Py_CLEAR(self->obj);
     Py_CLEAR(self->type);
@@ -743,13 +345,13 @@ static PyMethodDef synchronized_methods[] = {
     {"get_lock", synchronized_get_lock, METH_NOARGS, get_lock_doc},
     {"__enter__", synchronized_enter, METH_NOARGS, NULL},
     {"__exit__", synchronized_exit, METH_VARARGS, NULL},
-    {"_create_value", (PyCFunction)(void (*)(void))synchronized_create_value, METH_FASTCALL | METH_CLASS,
+    {"_create_value", (PyCFunction)(void (*)(void))mpf_synchronized_create_value, METH_FASTCALL | METH_CLASS,
      create_value_doc},
-    {"_create_array", (PyCFunction)(void (*)(void))synchronized_create_array, METH_FASTCALL | METH_CLASS,
+    {"_create_array", (PyCFunction)(void (*)(void))mpf_synchronized_create_array, METH_FASTCALL | METH_CLASS,
      create_array_doc},
-    {"_attach", (PyCFunction)(void (*)(void))synchronized_attach, METH_FASTCALL | METH_CLASS, attach_doc},
-    {"_bind", synchronized_bind, METH_VARARGS, bind_doc},
-    {"_parts", synchronized_parts, METH_NOARGS, parts_doc},
+    {"_attach", (PyCFunction)(void (*)(void))mpf_synchronized_attach, METH_FASTCALL | METH_CLASS, attach_doc},
+    {"_bind", mpf_synchronized_bind, METH_VARARGS, bind_doc},
+    {"_parts", mpf_synchronized_parts, METH_NOARGS, parts_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -779,34 +381,8 @@ static PyType_Spec synchronized_spec = {
     .slots = synchronized_slots,
 };
 
-/* set_simple_types({typecode or type: (type, ord(letter))}): once, by mpfast.sharedctypes, which imports ctypes. */
-static PyObject *
-synchronized_set_simple_types(PyObject *module, PyObject *types)
-{
-    struct mpf_state *state = mpf_state_of(module);
-    PyObject *key, *value;
-    Py_ssize_t position = 0;
-    if (!PyDict_CheckExact(types)) {
-        PyErr_SetString(PyExc_TypeError, "a dictionary is required");
-        return NULL;
-    }
-    while (PyDict_Next(types, &position, &key, &value)) { /* both borrowed */
-        if (!PyTuple_CheckExact(value) || PyTuple_GET_SIZE(value) != 2 ||
-            !PyLong_CheckExact(PyTuple_GET_ITEM(value, 1))) {
-            PyErr_SetString(PyExc_TypeError, "the values must be (type, letter)");
-            return NULL;
-        }
-    }
-    PyObject *copy = PyDict_Copy(types);
-    if (copy == NULL) {
-        return NULL;
-    }
-    Py_XSETREF(state->simple_types, copy);
-    Py_RETURN_NONE;
-}
-
 static PyMethodDef synchronized_functions[] = {
-    {"_set_simple_types", synchronized_set_simple_types, METH_O, NULL},
+    {"_set_simple_types", mpf_synchronized_set_simple_types, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -11,6 +11,11 @@
 #include "objects/storage.h"
 #include "objects/item.h"
 
+#if PY_VERSION_HEX < 0x030D0000
+#define Py_BEGIN_CRITICAL_SECTION(op) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
+
 struct mpf_synchronized {
     PyObject_HEAD
     struct mpf_state *state;       /* NULL until bound */
@@ -108,5 +113,27 @@ int mpf_synchronized_check_integer(struct mpf_synchronized *self);
 /* old = *at; *at = old op value, under the lock. New reference to the old value, or NULL. */
 PyObject *mpf_synchronized_combine(struct mpf_synchronized *self, char *at, enum mpf_item_operation operation,
                                    PyObject *value);
+
+/* synchronized_lock.c */
+
+/* AttributeError for an object whose __init__ was not called. 0 or -1. */
+int mpf_synchronized_check_bound(struct mpf_synchronized *self);
+/* Uses the lock that lies in the storage. */
+void mpf_synchronized_embed_lock(struct mpf_synchronized *self, struct mpf_storage *storage);
+/* Uses the user's lock. 0 or -1. */
+int mpf_synchronized_bind_lock(struct mpf_synchronized *self, PyObject *lock);
+void mpf_synchronized_unbind_lock(struct mpf_synchronized *self);
+/* New reference to the lock object, made if need be. */
+PyObject *mpf_synchronized_lock(struct mpf_synchronized *self);
+
+/* synchronized_create.c: methods of the type, and a function of the module. */
+
+PyObject *mpf_synchronized_create_value(PyObject *class, PyObject *const *args, Py_ssize_t nargs);
+PyObject *mpf_synchronized_create_array(PyObject *class, PyObject *const *args, Py_ssize_t nargs);
+PyObject *mpf_synchronized_attach(PyObject *class, PyObject *const *args, Py_ssize_t nargs);
+PyObject *mpf_synchronized_bind(PyObject *op, PyObject *args);
+PyObject *mpf_synchronized_parts(PyObject *op, PyObject *ignored);
+/* {typecode or type: (type, ord(letter))}: once, by mpfast.sharedctypes, which imports ctypes. */
+PyObject *mpf_synchronized_set_simple_types(PyObject *module, PyObject *types);
 
 #endif
