@@ -150,9 +150,10 @@ if native("Queue") is not None:
             super().__init__(0, ctx=ctx)
 
         def close(self):
+            """This process puts and gets nothing more."""
             super().close()
-            self._close_reader()
-            if not self._writer_closed:
+            if not isinstance(self, _queue_machinery.Machinery):
+                self._close_reader()
                 self._close_writer()
 
         def _encode_failed(self, error, obj):

@@ -379,6 +379,10 @@ static PyObject *
 queue_empty(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_QUEUE_HERE(self, "empty", NULL, 0, NULL);
+    if (mpf_queue_of(self)->reader_closed) {
+        PyErr_SetString(PyExc_OSError, "handle is closed");
+        return NULL;
+    }
     mpf_queue_settle(mpf_queue_of(self));
     return PyBool_FromLong(queue_length(self) == 0);
 }
