@@ -10,6 +10,7 @@ from ._native import native
 mirror(__name__)
 
 if native("Connection") is not None:
+    import errno
     import io
     import multiprocessing.connection as _stdlib
     import multiprocessing.reduction as _reduction
@@ -21,9 +22,12 @@ if native("Connection") is not None:
     _SocketConnection = original("multiprocessing.connection", "Connection")
     _core._set_socket_connection(_SocketConnection)
     _CHUNK = 64 * 1024
-    _SOCKET_RECV = _SocketConnection._recv
-    if _SOCKET_RECV.__globals__ is not vars(_stdlib):
-        _SOCKET_RECV = None  # a program has replaced it already
+
+    # The steps that the methods of the standard library's Connection consist of, to see whether a program replaces one;
+    # None where it has done so already.
+    _STEPS = {name: step if getattr(step, "__globals__", None) is vars(_stdlib) else None
+              for name, step in ((name, getattr(_SocketConnection, name))
+                                 for name in ("_send", "_recv", "_send_bytes", "_recv_bytes", "_poll"))}
 
 
     class Connection(_core.Connection, _SocketConnection):
@@ -31,7 +35,16 @@ if native("Connection") is not None:
 
         def _recv(self, size, *args):
             step = _SocketConnection._recv
-            return _receive(self, size) if step is _SOCKET_RECV and not args else step(self, size, *args)
+            return _receive(self, size) if step is _STEPS["_recv"] and not args else step(self, size, *args)
+
+        def _send(self, buf, *args):
+            try:
+                return _SocketConnection._send(self, buf, *args)
+            except ConnectionResetError:
+                if self.readable:
+                    raise
+                # The end of a pipe that only sends is a socket nevertheless; this is what a pipe says.
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
 
         def __setattr__(self, name, value):
             super().__setattr__(name, value)
@@ -65,19 +78,14 @@ if native("Connection") is not None:
         return _core.connect(Connection, end, descriptor)
 
 
-    # The steps that the methods of the standard library's Connection consist of, to see whether a program has replaced one.
-    _STEPS = {}
-    for _name in ("_send", "_recv", "_send_bytes", "_recv_bytes", "_poll"):
-        _step = getattr(Connection, _name)
-        _of = getattr(_step, "__globals__", None)
-        _STEPS[_name] = _step if _of is vars(_stdlib) or _of is globals() else None
+    _OWN_STEPS = {name: getattr(Connection, name) for name in _STEPS}
 
 
     def _has_other_steps():
-        for name, step in _STEPS.items():
-            if getattr(Connection, name) is not step:
+        for name, step in _OWN_STEPS.items():
+            if getattr(Connection, name) is not step or getattr(_SocketConnection, name) is not _STEPS[name]:
                 return True
-        return _SocketConnection._recv is not _SOCKET_RECV
+        return False
 
 
     def Pipe(duplex=True):
