@@ -347,9 +347,9 @@ int mpf_arena_descriptor(struct mpf_arena *arena)
         rc = view->file.fd;
     else if (mpf_clock_now() >= view->reopen_after)
         rc = reopen(arena);
-    if (rc >= 0)
+    if (rc >= 0 && rc != view->file.fd) /* others may be reading it */
         arena->fd = view->file.fd = rc;
-    else if (mpf_clock_now() >= view->reopen_after)
+    else if (rc < 0 && mpf_clock_now() >= view->reopen_after)
         view->reopen_after = mpf_clock_now() + REOPEN_PAUSE_NS;
     pthread_mutex_unlock(&reopening);
     return rc;
