@@ -20,8 +20,11 @@ step() {        # name seconds command...
     shift 2
     log=$work/logs/${name//[^A-Za-z0-9._-]/_}.log
     # A shell's background jobs ignore Ctrl-C, and so would all that they start: the tests of it need it back.
-    env --default-signal=INT,QUIT setsid timeout --kill-after=20 "$limit" "$@" > "$log" 2>&1 < /dev/null
+    env --default-signal=INT,QUIT setsid timeout --kill-after=20 "$limit" "$@" > "$log" 2>&1 < /dev/null &
+    echo "$!" > "$work/running/$!"
+    wait "$!"
     status=$?
+    rm -f "$work/running/$!"
     local line passed failed skipped errors
     line=$(tail -n 3 "$log" | grep -E '[0-9]+ (passed|failed|skipped|error)' | tail -n 1)
     passed=$(grep -oE '[0-9]+ passed' <<< "$line" | grep -oE '[0-9]+'); passed=${passed:-0}
@@ -39,6 +42,17 @@ step() {        # name seconds command...
         say "passed $name in $((SECONDS - began)) s: $passed passed, $skipped skipped"
     fi
     return "$status"
+}
+
+# Ends the steps that are still running, each of which is a session of its own.
+end_steps() {
+    local running
+    for running in "$work"/running/*; do
+        [[ -f $running ]] && kill -TERM -- "-$(basename "$running")" 2> /dev/null
+    done
+    jobs -p | xargs -r kill 2> /dev/null
+    wait 2> /dev/null
+    rm -rf "$work"
 }
 
 # --- tools ------------------------------------------------------------------------------------------------------------
