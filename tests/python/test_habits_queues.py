@@ -4,6 +4,7 @@ import select
 import subprocess
 import sys
 import textwrap
+from queue import Empty
 
 import pytest
 
@@ -283,7 +284,9 @@ def test_unbound_calls_of_a_subclass_with_the_inside():
     queue.put(1)
     queue.put(2)
     assert queue.full() and queues.Queue.full(queue) and queues.Queue.qsize(queue) == 2
-    assert [queue.get(), queues.Queue.get_nowait(queue)] == [1, 2]
+    assert [queue.get(), queues.Queue.get(queue)] == [1, 2]
+    with pytest.raises(Empty):
+        queues.Queue.get_nowait(queue)
     assert queue.put_many([5, 6]) == 2 and queue.get_many(1) == [5] and queue.get() == 6
     queues.Queue.close(queue)
     with pytest.raises(ValueError, match="is closed"):
