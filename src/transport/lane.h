@@ -23,16 +23,18 @@ struct mpf_lane_cursor_shm {
     _Atomic uint64_t bytes; /* payload bytes that have passed this cursor */
 };
 
+/* A small block is aligned to 32 bytes: half a cache line of padding keeps the groups in lines of their own. */
 struct mpf_lane_shm {
     /* producers, inside `tail` */
-    _Alignas(64) struct mpf_section_shm tail;
+    _Alignas(32) struct mpf_section_shm tail;
     _Atomic uint64_t published; /* messages << 1 | which of the two cursors is valid */
     struct mpf_lane_cursor_shm tail_cursor[2];
     mpf_off tail_segment; /* a segment allocated and not linked yet */
     mpf_off tail_block;   /* the block of a message that is being published ... */
     uint64_t tail_block_at; /* ... when `published` was this */
+    char tail_padding[32];
     /* consumers, inside `head` */
-    _Alignas(64) struct mpf_section_shm head;
+    _Alignas(32) struct mpf_section_shm head;
     struct mpf_section_entry_shm head_log[MPF_LANE_HEAD_LOG];
     _Atomic uint64_t consumed; /* as published */
     struct mpf_lane_cursor_shm head_cursor[2];
@@ -41,8 +43,9 @@ struct mpf_lane_shm {
     mpf_off retired;    /* a segment on its way out of the chain */
     mpf_off head_block; /* the block of a message that is being consumed ... */
     uint64_t head_block_at; /* ... when `consumed` was this */
+    char head_padding[32];
     /* who sleeps */
-    _Alignas(64) struct mpf_eventcount_shm readers;
+    _Alignas(32) struct mpf_eventcount_shm readers;
     struct mpf_eventcount_shm writers;
     _Atomic uint32_t closed; /* MPF_LANE_NO_* */
     _Atomic uint32_t bells;  /* != 0: readers sleep on a descriptor; announced and withdrawn inside `tail` */
