@@ -270,6 +270,7 @@ queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
     mpf_wait_init(&wait, queue->base.ref.arena, deadline);
     int rc = mpf_queue_send(queue, &wait, &message);
     mpf_codec_release(state->codec, &message);
+    queue->used = true;
     if (rc < 0) {
         return mpf_queue_raise_put(state, rc);
     }
@@ -458,8 +459,13 @@ static PyObject *
 queue_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_QUEUE_HERE(self, "close", NULL, 0, NULL);
-    mpf_queue_of(self)->closed = true;
-    queue_drop_bell(mpf_queue_of(self));
+    struct mpf_queue_object *queue = mpf_queue_of(self);
+    queue->closed = true;
+    queue_drop_bell(queue);
+    if (queue->used) { /* the stdlib's feeder thread, if there is one, closes both ends */
+        queue->reader_closed = true;
+        mpf_block_unref(&queue->writer);
+    }
     Py_RETURN_NONE;
 }
 

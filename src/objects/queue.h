@@ -14,6 +14,7 @@ struct mpf_queue_object {
     struct mpf_ref writer; /* off == 0: closed */
     struct mpf_bell bell;  /* owner == 0: none */
     PyObject *stash;       /* list of bytes, or NULL */
+    bool used; /* something was put through this object */
     bool closed;
     bool reader_closed; /* this process has said that it will get nothing more */
 };

@@ -149,6 +149,7 @@ mpf_queue_put_many(PyObject *self, PyObject *args, PyObject *kwargs)
     }
     batch->count = 0;
     batch->used = 0;
+    queue->used = true;
     struct mpf_wait wait;
     mpf_wait_init(&wait, queue->base.ref.arena, deadline);
     PyObject *result = queue_put_batches(queue, iterator, &wait, batch);

@@ -234,6 +234,11 @@ def test_a_closed_queue(make):
     queue.join_thread()
     queue.cancel_join_thread()
     queue.close()
+    with pytest.raises(OSError, match="handle is closed"):
+        queue.empty()
+    unused = make()
+    unused.close()
+    assert unused.empty()
 
 
 def test_a_closed_simple_queue():
