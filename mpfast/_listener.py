@@ -35,14 +35,14 @@ def _adopt(conn):
     return Connection(handle)
 
 
-class SocketListener(_StdlibSocketListener):
+class SocketListener(_StdlibSocketListener):  # type: ignore
     """A socket that is bound to an address and listens."""
 
     def accept(self):
         return _adopt(super().accept())
 
 
-class Listener(_StdlibListener):
+class Listener(_StdlibListener):  # type: ignore
     """Returns a listener object.
 
     A wrapper for a bound socket which is listening for connections.  authkey: bytes, not empty (ValueError); clients have to
