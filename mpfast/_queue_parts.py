@@ -10,7 +10,7 @@ import queue as queue_module
 import threading
 import weakref
 
-from . import _core
+from . import _core  # type: ignore
 
 
 class Reader:
@@ -31,7 +31,9 @@ class Reader:
         self._check()
         return self._queue._bell_fileno()
 
-    _handle = property(fileno)
+    @property
+    def _handle(self):
+        return self.fileno()
 
     @property
     def closed(self):
