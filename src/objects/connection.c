@@ -38,6 +38,7 @@
 enum { CONNECTION_BY_SOCKET = 1 };
 
 static const struct mpf_lane_limit connection_limit = {.bytes = MPF_PIPE_LIMIT_BYTES};
+static const struct mpf_lane_limit connection_near_limit = {.bytes = MPF_PIPE_LIMIT_BYTES / 2};
 
 static struct mpf_connection *
 connection_of(PyObject *self)
@@ -296,7 +297,15 @@ connection_put(struct mpf_connection *c, const struct mpf_lane_message *parcel)
     }
     struct mpf_wait wait;
     mpf_wait_init(&wait, c->end.arena, MPF_FOREVER);
-    int rc = mpf_message_send(&wait, c->out, parcel, &connection_limit, &ringer);
+    struct mpf_ref held = {0}; /* a send that may wait or copies for long: another thread may close the pipe meanwhile */
+    int rc = 0;
+    if (parcel->bytes > MPF_LANE_INLINE_MAX || mpf_lane_full(c->out, &connection_near_limit)) {
+        rc = mpf_block_ref(&c->end, &held);
+    }
+    if (rc == 0) {
+        rc = mpf_message_send(&wait, c->out, parcel, &connection_limit, &ringer);
+    }
+    mpf_block_unref(&held);
     if (rc == -ESHUTDOWN) {
         return CONNECTION_BY_SOCKET;
     }
@@ -415,16 +424,25 @@ connection_await(struct mpf_connection *c, struct mpf_wait *wait)
         mpf_pipe_settle(c->end.arena, c->in, c->fd);
         return mpf_lane_count(c->in) != 0 ? 0 : CONNECTION_BY_SOCKET;
     }
-    bool won = wait->park.deadline != 0 && mpf_lane_spin(&wait->park, c->in);
-    mpf_park_finish(&wait->park);
-    if (won) {
-        return 0;
+    if (wait->park.deadline == 0) {
+        int rc = mpf_pipe_prepare_sleep(c->end.arena, c->in, c->fd);
+        return rc <= 0 ? rc : -EAGAIN;
     }
-    int rc = mpf_pipe_prepare_sleep(c->end.arena, c->in, c->fd);
-    if (rc <= 0) {
+    struct mpf_ref held; /* another thread may close the connection, and with it the pipe, while this one waits */
+    int rc = mpf_block_ref(&c->end, &held);
+    if (rc < 0) {
         return rc;
     }
-    return wait->park.deadline == 0 ? -EAGAIN : connection_sleep(c, wait->park.deadline);
+    bool won = mpf_lane_spin(&wait->park, c->in);
+    mpf_park_finish(&wait->park);
+    if (!won && c->in != NULL) {
+        rc = mpf_pipe_prepare_sleep(c->end.arena, c->in, c->fd);
+        if (rc > 0) {
+            rc = connection_sleep(c, wait->park.deadline);
+        }
+    }
+    mpf_block_unref(&held);
+    return c->in == NULL && rc == 0 ? -EBADF : rc;
 }
 
 static void

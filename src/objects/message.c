@@ -131,7 +131,8 @@ mpf_message_send(struct mpf_wait *wait, struct mpf_lane_shm *lane, const struct 
     bool spill = parcel->bytes > MPF_LANE_INLINE_MAX;
     int rc = 0;
     for (;;) {
-        if (spill && block.off == 0 && !mpf_lane_full(lane, limit)) {
+        /* A lane that is closed is tried, full or not: it says why it takes nothing. */
+        if (spill && block.off == 0 && (!mpf_lane_full(lane, limit) || atomic_load(&lane->closed) != 0)) {
             rc = message_fill(arena, parcel, &block);
         }
         if (rc == 0) {

@@ -1,6 +1,7 @@
 """Pipes whose users are killed."""
 import os
 import signal
+import threading
 
 import pytest
 
@@ -82,3 +83,22 @@ def test_a_reader_that_sleeps_learns_that_the_last_writer_was_killed(no_leak):
         reader.recv()
     process.join(LONG)
     del process
+
+
+def send_until_it_fails(writer, found):
+    try:
+        while True:
+            writer.send(bytes(100_000))
+    except BrokenPipeError as error:
+        found.append(error)
+
+
+def test_a_long_send_that_waits_ends_when_the_reader_closes(no_leak):
+    reader, writer = ctx.Pipe(False)
+    found = []
+    thread = threading.Thread(target=send_until_it_fails, args=(writer, found), daemon=True)
+    thread.start()
+    assert reader.recv() == bytes(100_000)
+    reader.close()
+    thread.join(LONG)
+    assert not thread.is_alive() and len(found) == 1
