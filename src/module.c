@@ -31,6 +31,7 @@ static int (*const module_registrations[])(PyObject *module) = {
     mpf_state_register,
     mpf_errors_register,
     mpf_codec_register,
+    mpf_handle_register,
     mpf_lock_register,
     mpf_semaphore_register,
     mpf_condition_register,

@@ -7,11 +7,12 @@
  *     | arena id | offset | generation | pid | ticket | descriptor | version |
  *
  * States: a handle that was dumped holds a ticket, which keeps the block alive; the first load uses the ticket up; later
- * loads of the same bytes work as long as somebody has the block.
+ * loads of the same bytes work as long as somebody has the block. A handle for a child that is being started has
+ * ticket 0, none: the popen keeps the block, so that it comes back when the child dies before it has loaded anything.
  *
  * Invariants: the descriptor of an arena is handed to one popen at most once, however many handles go with it: the
- * popen's duplicates are kept in its attribute `_mpfast_arenas`, by arena id. Where a popen takes no attributes, each
- * handle passes one of its own. Whoever finds the arena mapped closes the duplicate it was given: only then is it
+ * popen's duplicates are kept in its attribute `_mpfast_passed`, by arena id, and what it keeps, by arena, offset and
+ * generation. Where a popen takes no attributes, each handle passes a duplicate and has a ticket of its own. Whoever finds the arena mapped closes the duplicate it was given: only then is it
  * certain to be one (it is the same file), so that a number that was reused since is left alone.
  *
  * Callers: __getstate__ and __setstate__ of the types, attached to the interpreter.
@@ -26,6 +27,7 @@
 #include <unistd.h>
 
 #include "objects/errors.h"
+#include "objects/types.h"
 
 #define HANDLE_VERSION 1
 
@@ -34,7 +36,7 @@ struct handle_bytes {
     uint64_t off;
     uint32_t generation;
     int32_t pid;
-    uint64_t ticket;
+    uint64_t ticket; /* 0: none */
     int32_t fd;
     uint32_t version;
 };
@@ -74,17 +76,29 @@ handle_duplicate(PyObject *popen, int fd)
     return duplicate;
 }
 
+/* Has the handle keep the block. 0 or -1 with an exception. */
+static int
+handle_lend(struct handle_bytes *bytes, const struct mpf_ref *ref)
+{
+    int error = mpf_block_lend(ref, &bytes->ticket);
+    if (error < 0) {
+        mpf_errors_raise(error);
+        return -1;
+    }
+    return 0;
+}
+
 /* New reference to the dictionary of what a popen passes already, or Py_None where it takes no attributes. */
 static PyObject *
-handle_passed_arenas(PyObject *popen)
+handle_passed(PyObject *popen)
 {
-    PyObject *passed = PyObject_GetAttrString(popen, "_mpfast_arenas");
+    PyObject *passed = PyObject_GetAttrString(popen, "_mpfast_passed");
     if (passed != NULL) {
         return passed;
     }
     PyErr_Clear();
     passed = PyDict_New();
-    if (passed != NULL && PyObject_SetAttrString(popen, "_mpfast_arenas", passed) < 0) {
+    if (passed != NULL && PyObject_SetAttrString(popen, "_mpfast_passed", passed) < 0) {
         PyErr_Clear();
         Py_DECREF(passed);
         Py_RETURN_NONE;
@@ -92,67 +106,130 @@ handle_passed_arenas(PyObject *popen)
     return passed;
 }
 
-/* New reference to the duplicate of the arena's descriptor that popen passes. */
+/* New reference to the duplicate of the arena's descriptor that popen passes, which `passed` knows from the second time on. */
 static PyObject *
-handle_pass_arena(PyObject *popen, const struct mpf_arena *arena, int fd)
+handle_pass_arena(PyObject *popen, PyObject *passed, const struct mpf_arena *arena, int fd)
 {
-    PyObject *duplicate = NULL;
-    PyObject *passed = handle_passed_arenas(popen);
-    if (passed == NULL || passed == Py_None) {
-        Py_XDECREF(passed);
-        return passed == NULL ? NULL : handle_duplicate(popen, fd);
+    if (passed == Py_None) {
+        return handle_duplicate(popen, fd);
     }
     PyObject *id = PyBytes_FromStringAndSize((const char *)arena->id, sizeof(arena->id));
-    if (id != NULL) {
-        duplicate = PyDict_GetItemWithError(passed, id); /* borrowed; the dictionary belongs to this thread's popen */
-        Py_XINCREF(duplicate);
-        if (duplicate == NULL && !PyErr_Occurred()) {
-            duplicate = handle_duplicate(popen, fd);
-            if (duplicate != NULL && PyDict_SetItem(passed, id, duplicate) < 0) {
-                Py_CLEAR(duplicate);
-            }
-        }
-        Py_DECREF(id);
+    if (id == NULL) {
+        return NULL;
     }
-    Py_DECREF(passed);
+    PyObject *duplicate = Py_XNewRef(PyDict_GetItemWithError(passed, id)); /* this thread's alone: cannot change meanwhile */
+    if (duplicate == NULL && !PyErr_Occurred()) {
+        duplicate = handle_duplicate(popen, fd);
+        if (duplicate != NULL && PyDict_SetItem(passed, id, duplicate) < 0) {
+            Py_CLEAR(duplicate);
+        }
+    }
+    Py_DECREF(id);
     return duplicate;
+}
+
+/* A loan: an object that has a reference to a block. */
+struct loan_object {
+    PyObject_HEAD
+    struct mpf_ref ref;
+};
+
+static void
+loan_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    mpf_block_unref(&((struct loan_object *)op)->ref);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyType_Slot loan_slots[] = {
+    {Py_tp_doc, "Keeps a shared object for a child that is being started."},
+    {Py_tp_dealloc, loan_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec loan_spec = {
+    .name = "mpfast._core.Loan",
+    .basicsize = sizeof(struct loan_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = loan_slots,
+};
+
+/* Has the popen keep the block until it is dropped itself. 0 or -1 with an exception. */
+static int
+handle_keep(struct mpf_state *state, PyObject *passed, const struct handle_bytes *bytes, const struct mpf_ref *ref)
+{
+    PyObject *key = PyBytes_FromStringAndSize((const char *)bytes, offsetof(struct handle_bytes, pid));
+    if (key == NULL) {
+        return -1;
+    }
+    int done = PyDict_Contains(passed, key);
+    if (done == 0) {
+        PyObject *loan = state->loan_type->tp_alloc(state->loan_type, 0);
+        int error = loan != NULL ? mpf_block_ref(ref, &((struct loan_object *)loan)->ref) : 0;
+        if (error < 0) {
+            mpf_errors_raise(error);
+        }
+        done = loan != NULL && error == 0 ? PyDict_SetItem(passed, key, loan) : -1;
+        Py_XDECREF(loan);
+    }
+    Py_DECREF(key);
+    return done < 0 ? -1 : 0;
+}
+
+/* New reference to the handle for a child that is being started. */
+static PyObject *
+handle_dump_for_child(struct mpf_state *state, PyObject *popen, struct handle_bytes *bytes, const struct mpf_ref *ref)
+{
+    PyObject *handle = NULL, *duplicate = NULL;
+    PyObject *passed = handle_passed(popen);
+    if (passed == NULL || (duplicate = handle_pass_arena(popen, passed, ref->arena, bytes->fd)) == NULL) {
+        goto done;
+    }
+    if (passed != Py_None && duplicate != Py_None ? handle_keep(state, passed, bytes, ref) < 0
+                                                  : handle_lend(bytes, ref) < 0) {
+        goto done;
+    }
+    handle = PyBytes_FromStringAndSize((const char *)bytes, sizeof(*bytes));
+    if (handle != NULL && duplicate != Py_None) {
+        int strict = atomic_load_explicit(&state->strict, memory_order_relaxed);
+        handle = Py_BuildValue("(NOi)", handle, duplicate, strict);
+    }
+done:
+    Py_XDECREF(duplicate);
+    Py_XDECREF(passed);
+    return handle;
 }
 
 PyObject *
 mpf_handle_dump(struct mpf_state *state, const struct mpf_ref *ref)
 {
+    struct handle_bytes bytes = {.off = ref->off, .generation = ref->generation, .version = HANDLE_VERSION};
+    memcpy(bytes.id, ref->arena->id, sizeof(bytes.id));
+    bytes.fd = mpf_arena_descriptor(ref->arena);
+    if (bytes.fd < 0) {
+        return mpf_errors_raise(bytes.fd);
+    }
+    bytes.pid = (int32_t)getpid();
     PyObject *popen = handle_spawning_popen();
     if (popen == NULL) {
         return NULL;
     }
-    PyObject *handle = NULL, *duplicate = NULL;
-    struct handle_bytes bytes = {.off = ref->off, .generation = ref->generation, .version = HANDLE_VERSION};
-    memcpy(bytes.id, ref->arena->id, sizeof(bytes.id));
-    int fd = mpf_arena_descriptor(ref->arena);
-    if (fd < 0) {
-        mpf_errors_raise(fd);
-        goto done;
+    PyObject *handle = NULL;
+    if (popen != Py_None) {
+        handle = handle_dump_for_child(state, popen, &bytes, ref);
+    } else if (handle_lend(&bytes, ref) == 0) {
+        handle = PyBytes_FromStringAndSize((const char *)&bytes, sizeof(bytes));
     }
-    bytes.fd = fd;
-    bytes.pid = (int32_t)getpid();
-    if (popen != Py_None && (duplicate = handle_pass_arena(popen, ref->arena, fd)) == NULL) {
-        goto done;
-    }
-    int error = mpf_block_lend(ref, &bytes.ticket);
-    if (error < 0) {
-        mpf_errors_raise(error);
-        goto done;
-    }
-    handle = PyBytes_FromStringAndSize((const char *)&bytes, sizeof(bytes));
-    if (handle != NULL && duplicate != NULL && duplicate != Py_None) {
-        int strict = atomic_load_explicit(&state->strict, memory_order_relaxed);
-        PyObject *extended = Py_BuildValue("(OOi)", handle, duplicate, strict);
-        Py_SETREF(handle, extended);
-    }
-done:
-    Py_XDECREF(duplicate);
     Py_DECREF(popen);
     return handle;
+}
+
+int
+mpf_handle_register(PyObject *module)
+{
+    return mpf_state_add_type(module, &loan_spec, NULL, &mpf_state_of(module)->loan_type);
 }
 
 /* The descriptor that came with a handle, -1 when it has none any more, -2 with an exception. */

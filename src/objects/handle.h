@@ -9,7 +9,8 @@
 #include "memory/block.h"
 #include "objects/state.h"
 
-/* New reference to a handle, or NULL with an exception. The block lives until it is loaded or this process ends. */
+/* New reference to a handle, or NULL with an exception. The block lives until the handle is loaded or this process
+ * ends; for a child that is being started, until the child's Process is closed or dropped. */
 PyObject *mpf_handle_dump(struct mpf_state *state, const struct mpf_ref *ref);
 
 /* This process's reference to what the handle names. 0, or -1 with TypeError / ValueError (not a handle),

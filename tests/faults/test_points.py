@@ -10,13 +10,15 @@ import warnings
 import pytest
 
 import mpfast
-from crew import LONG, figures
+from crew import KILLS, LONG, figures
 
 pytestmark = pytest.mark.skipif(not mpfast._core.DEBUG, reason="fault points are in the debug build only")
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2] / "src"
 POINTS = sorted({point for layer in ("sync", "memory") for path in (SOURCE / layer).glob("*.c")
                  for point in re.findall(r'MPF_FAULT(?:_ERROR)?\("([^"]+)"\)', path.read_text())})
+
+NTH = (1, 2, 3, 5, 7, 20) if KILLS >= 1000 else (1, 7)
 
 ctx = mpfast.get_context("spawn")
 
@@ -51,7 +53,7 @@ def use_often(primitives):
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at(point, no_leak, monkeypatch):
-    for nth in (1, 2, 7):
+    for nth in NTH:
         primitives = [ctx.Lock(), ctx.RLock(), ctx.Semaphore(0), ctx.BoundedSemaphore(1), ctx.Condition(),
                       ctx.Event(), ctx.Barrier(2)]
         child = ctx.Process(target=use_often, args=(primitives,))
