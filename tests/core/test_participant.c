@@ -191,9 +191,12 @@ static void test_more_than_fit_at_first(void)
 static void sleep_until_death(uint32_t id)
 {
     struct mpf_futex_target targets[MPF_FUTEX_MANY_MAX];
-    while (mpf_participant_state(arena, id) == MPF_PARTICIPANT_LIVE) {
-        mpf_participant_reap(arena);
+    for (;;) {
+        /* listed first, looked at afterwards: what is reaped in between has changed the epoch that was listed */
         int count = mpf_participant_watch(arena, targets, MPF_FUTEX_MANY_MAX);
+        mpf_participant_reap(arena);
+        if (mpf_participant_state(arena, id) != MPF_PARTICIPANT_LIVE)
+            return;
         if (count >= 0)
             mpf_futex_wait_many(targets, (unsigned)count, MPF_FOREVER);
         else
