@@ -1,6 +1,6 @@
 /*
- * Purpose: the two ends that Pipe() returns: send, receive and wait in shared memory, on the socket where they must.
- * mpfast/connection.py joins it with the stdlib's Connection, whose methods work the socket.
+ * Purpose: the two ends that Pipe() returns, and their descriptors. connection_send.c and connection_receive.c move
+ * messages, in shared memory, or by the socket where they must. mpfast/connection.py joins it with the stdlib's Connection, whose methods work the socket.
  *
  * Layout: a reference to an end of a pipe (transport/pipe.h) and one socket of the pair.
  *
@@ -18,33 +18,15 @@
 #include "objects/connection.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stddef.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "memory/participant.h"
 #include "objects/errors.h"
 #include "objects/handle.h"
-#include "objects/message.h"
 #include "objects/types.h"
-#include "platform/clock.h"
-
-#define CONNECTION_LOOK_EVERY 64 /* sends into a lane that nobody empties, before a look at who is alive */
-
-enum { CONNECTION_BY_SOCKET = 1 };
-
-static const struct mpf_lane_limit connection_limit = {.bytes = MPF_PIPE_LIMIT_BYTES};
-static const struct mpf_lane_limit connection_near_limit = {.bytes = MPF_PIPE_LIMIT_BYTES / 2};
-
-static struct mpf_connection *
-connection_of(PyObject *self)
-{
-    return (struct mpf_connection *)self;
-}
 
 /* ---- life ---- */
 
@@ -61,7 +43,7 @@ connection_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSE
     struct mpf_state *state = mpf_state_of_type(type);
     PyObject *self = state != NULL ? type->tp_alloc(type, 0) : NULL;
     if (self != NULL) {
-        connection_reset(connection_of(self), state);
+        connection_reset(mpf_connection_of(self), state);
     }
     return self;
 }
@@ -70,7 +52,7 @@ static int
 connection_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"handle", "readable", "writable", NULL};
-    struct mpf_connection *c = connection_of(self);
+    struct mpf_connection *c = mpf_connection_of(self);
     PyObject *handle; /* borrowed */
     int readable = 1, writable = 1;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|pp:Connection", names, &handle, &readable, &writable)) {
@@ -119,8 +101,8 @@ close_descriptor(int *fd)
     }
 }
 
-static void
-connection_shut(struct mpf_connection *c)
+void
+mpf_connection_shut(struct mpf_connection *c)
 {
     c->in = c->out = NULL;
     mpf_block_unref(&c->end);
@@ -133,7 +115,7 @@ connection_shut(struct mpf_connection *c)
 static void
 connection_finalize(PyObject *self)
 {
-    connection_shut(connection_of(self));
+    mpf_connection_shut(mpf_connection_of(self));
 }
 
 static int
@@ -148,7 +130,7 @@ connection_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    connection_shut(connection_of(self));
+    mpf_connection_shut(mpf_connection_of(self));
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -158,7 +140,7 @@ connection_make(PyTypeObject *type, const struct mpf_ref *end, int fd)
 {
     PyObject *self = connection_new(type, NULL, NULL);
     if (self != NULL) {
-        connection_attach(connection_of(self), end, fd);
+        connection_attach(mpf_connection_of(self), end, fd);
     }
     return self;
 }
@@ -236,21 +218,21 @@ connection_check(struct mpf_connection *c, bool able, const char *otherwise)
     return 0;
 }
 
-static int
-connection_check_readable(struct mpf_connection *c)
+int
+mpf_connection_check_readable(struct mpf_connection *c)
 {
     return connection_check(c, c->readable, "connection is write-only");
 }
 
-static int
-connection_check_writable(struct mpf_connection *c)
+int
+mpf_connection_check_writable(struct mpf_connection *c)
 {
     return connection_check(c, c->writable, "connection is read-only");
 }
 
 /* The stdlib's method of that name, looked up now, called with self and args. */
-static PyObject *
-connection_by_socket(struct mpf_connection *c, const char *name, PyObject *args)
+PyObject *
+mpf_connection_by_socket(struct mpf_connection *c, const char *name, PyObject *args)
 {
     PyObject *method = PyObject_GetAttrString((PyObject *)c->state->socket_connection, name);
     if (method == NULL) {
@@ -271,437 +253,13 @@ connection_by_socket(struct mpf_connection *c, const char *name, PyObject *args)
     return result;
 }
 
-static PyObject *
-connection_by_socket_1(struct mpf_connection *c, const char *name, PyObject *arg)
+PyObject *
+mpf_connection_by_socket_1(struct mpf_connection *c, const char *name, PyObject *arg)
 {
     PyObject *args = PyTuple_Pack(1, arg);
-    PyObject *result = args != NULL ? connection_by_socket(c, name, args) : NULL;
+    PyObject *result = args != NULL ? mpf_connection_by_socket(c, name, args) : NULL;
     Py_XDECREF(args);
     return result;
-}
-
-/* ---- sending ---- */
-
-/* 0 sent; CONNECTION_BY_SOCKET: nothing sent, it has to go over the socket; -1 with an exception. */
-static int
-connection_put(struct mpf_connection *c, const struct mpf_lane_message *parcel)
-{
-    if (c->out == NULL || mpf_lane_diverted(c->out)) {
-        return CONNECTION_BY_SOCKET;
-    }
-    struct mpf_pipe_bell bell = {c->out, c->fd};
-    const struct mpf_lane_ringer ringer = {mpf_pipe_ring, &bell};
-    uint64_t waiting = mpf_lane_count(c->out);
-    if (waiting != 0 && waiting % CONNECTION_LOOK_EVERY == 0) {
-        mpf_participant_reap(c->end.arena);
-    }
-    struct mpf_wait wait;
-    mpf_wait_init(&wait, c->end.arena, MPF_FOREVER);
-    struct mpf_ref held = {0}; /* a send that may wait or copies for long: another thread may close the pipe meanwhile */
-    int rc = 0;
-    if (parcel->bytes > MPF_LANE_INLINE_MAX || mpf_lane_full(c->out, &connection_near_limit)) {
-        rc = mpf_block_ref(&c->end, &held);
-    }
-    if (rc == 0) {
-        rc = mpf_message_send(&wait, c->out, parcel, &connection_limit, &ringer);
-    }
-    mpf_block_unref(&held);
-    if (rc == -ESHUTDOWN) {
-        return CONNECTION_BY_SOCKET;
-    }
-    if (rc < 0) {
-        mpf_errors_raise(rc);
-        return -1;
-    }
-    return 0;
-}
-
-static PyObject *
-connection_send(PyObject *self, PyObject *object)
-{
-    struct mpf_connection *c = connection_of(self);
-    struct mpf_message message;
-    if (connection_check_writable(c) < 0) {
-        return NULL;
-    }
-    if (c->out == NULL || mpf_lane_diverted(c->out)) {
-        return connection_by_socket_1(c, "send", object);
-    }
-    if (mpf_codec_encode(c->state->codec, object, &message) < 0) {
-        return NULL;
-    }
-    struct mpf_lane_message parcel = mpf_message_parcel(&message, MPF_CONNECTION_OBJECT);
-    int rc = connection_put(c, &parcel);
-    mpf_codec_release(c->state->codec, &message);
-    if (rc == CONNECTION_BY_SOCKET) {
-        return connection_by_socket_1(c, "send", object);
-    }
-    return rc < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-static PyObject *
-connection_send_slice(struct mpf_connection *c, const Py_buffer *view, Py_ssize_t offset, PyObject *size)
-{
-    const char *complaint = NULL;
-    Py_ssize_t bytes = view->len - offset;
-    if (offset < 0) {
-        complaint = "offset is negative";
-    } else if (bytes < 0) {
-        complaint = "buffer length < offset";
-    } else if (size != Py_None) {
-        bytes = PyNumber_AsSsize_t(size, PyExc_OverflowError);
-        if (bytes == -1 && PyErr_Occurred()) {
-            return NULL;
-        }
-        complaint = bytes < 0 ? "size is negative" : offset + bytes > view->len ? "buffer length < offset + size" : NULL;
-    }
-    if (complaint != NULL) {
-        PyErr_SetString(PyExc_ValueError, complaint);
-        return NULL;
-    }
-    struct mpf_lane_message parcel = {
-        .data = (const char *)view->buf + offset, .bytes = (size_t)bytes, .tag = MPF_CONNECTION_BYTES};
-    int rc = connection_put(c, &parcel);
-    if (rc != CONNECTION_BY_SOCKET) {
-        return rc < 0 ? NULL : Py_NewRef(Py_None);
-    }
-    PyObject *slice = PyBytes_FromStringAndSize(parcel.data, bytes);
-    PyObject *result = slice != NULL ? connection_by_socket_1(c, "send_bytes", slice) : NULL;
-    Py_XDECREF(slice);
-    return result;
-}
-
-static PyObject *
-connection_send_bytes(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"buf", "offset", "size", NULL};
-    struct mpf_connection *c = connection_of(self);
-    PyObject *buffer, *size = Py_None; /* borrowed */
-    Py_ssize_t offset = 0;
-    Py_buffer view;
-    if (connection_check_writable(c) < 0 ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "O|nO:send_bytes", names, &buffer, &offset, &size) ||
-        PyObject_GetBuffer(buffer, &view, PyBUF_C_CONTIGUOUS) < 0) {
-        return NULL;
-    }
-    PyObject *result = connection_send_slice(c, &view, offset, size);
-    PyBuffer_Release(&view);
-    return result;
-}
-
-/* ---- receiving ---- */
-
-/* Sleeps on the socket. 0: look again, -ETIMEDOUT, -EINTR with an exception set. */
-static int
-connection_sleep(struct mpf_connection *c, int64_t deadline)
-{
-    struct pollfd target = {.fd = c->fd, .events = POLLIN};
-    struct timespec left, *timeout = NULL;
-    if (deadline != MPF_FOREVER) {
-        int64_t ns = deadline - mpf_clock_now();
-        if (ns <= 0) {
-            return -ETIMEDOUT;
-        }
-        left = (struct timespec){ns / 1000000000, ns % 1000000000};
-        timeout = &left;
-    }
-    int rc, error;
-    Py_BEGIN_ALLOW_THREADS
-    rc = ppoll(&target, 1, timeout, NULL);
-    error = errno;
-    Py_END_ALLOW_THREADS
-    if (rc < 0 && error == EINTR) {
-        return PyErr_CheckSignals() < 0 ? -EINTR : 0;
-    }
-    return rc < 0 ? -error : rc == 0 ? -ETIMEDOUT : 0;
-}
-
-/* One step of a wait for `in`: 0 look again, CONNECTION_BY_SOCKET, or -errno as in connection_take. */
-static int
-connection_await(struct mpf_connection *c, struct mpf_wait *wait)
-{
-    if (mpf_lane_diverted(c->in)) {
-        mpf_pipe_settle(c->end.arena, c->in, c->fd);
-        return mpf_lane_count(c->in) != 0 ? 0 : CONNECTION_BY_SOCKET;
-    }
-    if (wait->park.deadline == 0) {
-        int rc = mpf_pipe_prepare_sleep(c->end.arena, c->in, c->fd);
-        return rc <= 0 ? rc : -EAGAIN;
-    }
-    struct mpf_ref held; /* another thread may close the connection, and with it the pipe, while this one waits */
-    int rc = mpf_block_ref(&c->end, &held);
-    if (rc < 0) {
-        return rc;
-    }
-    bool won = mpf_lane_spin(&wait->park, c->in);
-    mpf_park_finish(&wait->park);
-    if (!won && c->in != NULL) {
-        rc = mpf_pipe_prepare_sleep(c->end.arena, c->in, c->fd);
-        if (rc > 0) {
-            rc = connection_sleep(c, wait->park.deadline);
-        }
-    }
-    mpf_block_unref(&held);
-    return c->in == NULL && rc == 0 ? -EBADF : rc;
-}
-
-static void
-connection_settle_pending(struct mpf_connection *c)
-{
-    if (c->pending_fd >= 0 && mpf_lane_count(c->in) == 0) {
-        eventfd_t value;
-        (void)eventfd_read(c->pending_fd, &value);
-    }
-}
-
-/* The next message of the lane. 0; CONNECTION_BY_SOCKET: the next one is on the socket; -EPIPE: none will come;
- * -EAGAIN / -ETIMEDOUT; -EINTR with an exception set; -errno. */
-static int
-connection_take(struct mpf_connection *c, int64_t deadline, void *buffer, struct mpf_lane_received *received)
-{
-    if (c->in == NULL) {
-        return CONNECTION_BY_SOCKET;
-    }
-    struct mpf_wait wait;
-    mpf_wait_init(&wait, c->end.arena, deadline);
-    for (;;) {
-        int rc = mpf_lane_get(c->end.arena, c->in, buffer, received);
-        if (rc == 0) {
-            connection_settle_pending(c);
-            return 0;
-        }
-        if (rc == -EPIPE && mpf_lane_diverted(c->in)) {
-            return CONNECTION_BY_SOCKET;
-        }
-        if (rc == -EAGAIN) {
-            rc = connection_await(c, &wait);
-        }
-        if (rc != 0) {
-            return rc;
-        }
-        if (c->in == NULL) { /* closed by another thread meanwhile */
-            return -EBADF;
-        }
-    }
-}
-
-static PyObject *
-connection_raise_receive(int rc)
-{
-    if (rc == -EPIPE) {
-        PyErr_SetNone(PyExc_EOFError);
-        return NULL;
-    }
-    return mpf_errors_raise(rc);
-}
-
-static PyObject *
-call_forking_pickler(struct mpf_connection *c, const char *name, PyObject *arg)
-{
-    (void)c;
-    PyObject *reduction = PyImport_ImportModule("multiprocessing.reduction");
-    PyObject *pickler = reduction != NULL ? PyObject_GetAttrString(reduction, "ForkingPickler") : NULL;
-    PyObject *result = pickler != NULL ? PyObject_CallMethod(pickler, name, "O", arg) : NULL;
-    Py_XDECREF(pickler);
-    Py_XDECREF(reduction);
-    return result;
-}
-
-static PyObject *
-received_bytes(struct mpf_lane_received *received)
-{
-    PyObject *bytes = PyBytes_FromStringAndSize(received->data, (Py_ssize_t)received->bytes);
-    mpf_block_unref(&received->block);
-    return bytes;
-}
-
-static PyObject *
-connection_recv(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    struct mpf_connection *c = connection_of(self);
-    _Alignas(MPF_CODEC_ALIGN) char buffer[MPF_LANE_INLINE_MAX];
-    struct mpf_lane_received received;
-    if (connection_check_readable(c) < 0) {
-        return NULL;
-    }
-    int rc = connection_take(c, MPF_FOREVER, buffer, &received);
-    if (rc == CONNECTION_BY_SOCKET) {
-        return connection_by_socket(c, "recv", NULL);
-    }
-    if (rc < 0) {
-        return connection_raise_receive(rc);
-    }
-    if (received.tag == MPF_CONNECTION_OBJECT) {
-        return mpf_message_decode(c->state, &received);
-    }
-    PyObject *bytes = received_bytes(&received);
-    PyObject *object = bytes != NULL ? call_forking_pickler(c, "loads", bytes) : NULL;
-    Py_XDECREF(bytes);
-    return object;
-}
-
-/* The bytes of the next message; an object's are what ForkingPickler.dumps gives. *by_socket: it is on the socket. */
-static PyObject *
-connection_take_bytes(struct mpf_connection *c, bool *by_socket)
-{
-    _Alignas(MPF_CODEC_ALIGN) char buffer[MPF_LANE_INLINE_MAX];
-    struct mpf_lane_received received;
-    int rc = connection_take(c, MPF_FOREVER, buffer, &received);
-    *by_socket = rc == CONNECTION_BY_SOCKET;
-    if (rc < 0) {
-        return connection_raise_receive(rc);
-    }
-    if (*by_socket) {
-        return NULL;
-    }
-    if (received.tag == MPF_CONNECTION_BYTES) {
-        return received_bytes(&received);
-    }
-    PyObject *object = mpf_message_decode(c->state, &received);
-    PyObject *dumped = object != NULL ? call_forking_pickler(c, "dumps", object) : NULL;
-    PyObject *bytes = dumped != NULL ? PyBytes_FromObject(dumped) : NULL;
-    Py_XDECREF(dumped);
-    Py_XDECREF(object);
-    return bytes;
-}
-
-static PyObject *
-connection_recv_bytes(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"maxlength", NULL};
-    struct mpf_connection *c = connection_of(self);
-    PyObject *maximum = Py_None; /* borrowed */
-    Py_ssize_t limit = PY_SSIZE_T_MAX;
-    bool by_socket;
-    if (connection_check_readable(c) < 0 ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "|O:recv_bytes", names, &maximum)) {
-        return NULL;
-    }
-    if (maximum != Py_None) {
-        limit = PyNumber_AsSsize_t(maximum, NULL);
-        if (limit == -1 && PyErr_Occurred()) {
-            return NULL;
-        }
-        if (limit < 0) {
-            PyErr_SetString(PyExc_ValueError, "negative maxlength");
-            return NULL;
-        }
-    }
-    PyObject *bytes = connection_take_bytes(c, &by_socket);
-    if (by_socket) {
-        return connection_by_socket_1(c, "recv_bytes", maximum);
-    }
-    if (bytes != NULL && PyBytes_GET_SIZE(bytes) > limit) {
-        Py_DECREF(bytes);
-        if (c->writable) {
-            c->readable = false;
-        } else {
-            connection_shut(c);
-        }
-        PyErr_SetString(PyExc_OSError, "bad message length");
-        return NULL;
-    }
-    return bytes;
-}
-
-static PyObject *
-connection_store(const Py_buffer *view, Py_ssize_t offset, PyObject *bytes)
-{
-    Py_ssize_t size = PyBytes_GET_SIZE(bytes);
-    if (size <= view->len - offset) {
-        memcpy((char *)view->buf + offset, PyBytes_AS_STRING(bytes), (size_t)size);
-        return PyLong_FromSsize_t(size);
-    }
-    PyObject *context = PyImport_ImportModule("multiprocessing.context");
-    PyObject *error = context != NULL ? PyObject_GetAttrString(context, "BufferTooShort") : NULL;
-    if (error != NULL) {
-        PyErr_SetObject(error, bytes);
-    }
-    Py_XDECREF(error);
-    Py_XDECREF(context);
-    return NULL;
-}
-
-static PyObject *
-connection_recv_bytes_into(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"buf", "offset", NULL};
-    struct mpf_connection *c = connection_of(self);
-    PyObject *buffer; /* borrowed */
-    Py_ssize_t offset = 0;
-    Py_buffer view;
-    bool by_socket;
-    if (connection_check_readable(c) < 0 ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "O|n:recv_bytes_into", names, &buffer, &offset) ||
-        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS) < 0) {
-        return NULL;
-    }
-    PyObject *result = NULL;
-    if (offset < 0 || offset > view.len) {
-        PyErr_SetString(PyExc_ValueError, offset < 0 ? "negative offset" : "offset too large");
-    } else {
-        PyObject *bytes = connection_take_bytes(c, &by_socket);
-        if (by_socket) {
-            result = connection_by_socket(c, "recv_bytes_into", args);
-        } else if (bytes != NULL) {
-            result = connection_store(&view, offset, bytes);
-        }
-        Py_XDECREF(bytes);
-    }
-    PyBuffer_Release(&view);
-    return result;
-}
-
-/* Whether recv would not block: a message, or the end. 1, 0, CONNECTION_BY_SOCKET + 1, -1 with an exception. */
-static int
-connection_ready(struct mpf_connection *c, int64_t deadline)
-{
-    struct mpf_wait wait;
-    mpf_wait_init(&wait, c->end.arena, deadline);
-    while (mpf_lane_count(c->in) == 0) {
-        if (atomic_load_explicit(&c->in->closed, memory_order_acquire) & MPF_LANE_NO_WRITERS &&
-            !mpf_lane_diverted(c->in)) {
-            return 1;
-        }
-        int rc = connection_await(c, &wait);
-        if (rc == CONNECTION_BY_SOCKET) {
-            return CONNECTION_BY_SOCKET + 1;
-        }
-        if (rc == -EPIPE) {
-            return 1;
-        }
-        if (rc == -EAGAIN || rc == -ETIMEDOUT) {
-            return 0;
-        }
-        if (rc < 0) {
-            mpf_errors_raise(rc);
-            return -1;
-        }
-    }
-    return 1;
-}
-
-static PyObject *
-connection_poll(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    struct mpf_connection *c = connection_of(self);
-    PyObject *timeout = NULL; /* borrowed */
-    int64_t deadline = 0;
-    if (connection_check_readable(c) < 0 || mpf_wait_parse_timeout("poll", args, nargs, kwnames, &timeout) < 0 ||
-        (timeout != NULL && mpf_wait_deadline(timeout, &deadline) < 0)) {
-        return NULL;
-    }
-    if (c->in == NULL) {
-        return timeout != NULL ? connection_by_socket_1(c, "poll", timeout) : connection_by_socket(c, "poll", NULL);
-    }
-    int ready = connection_ready(c, deadline);
-    if (ready < 0) {
-        return NULL;
-    }
-    if (ready > 1) {
-        return timeout != NULL ? connection_by_socket_1(c, "poll", timeout) : connection_by_socket(c, "poll", NULL);
-    }
-    return PyBool_FromLong(ready);
 }
 
 /* ---- the descriptor ---- */
@@ -743,7 +301,7 @@ connection_divert(struct mpf_connection *c)
 static PyObject *
 connection_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct mpf_connection *c = connection_of(self);
+    struct mpf_connection *c = mpf_connection_of(self);
     if (connection_check(c, true, NULL) < 0) {
         return NULL;
     }
@@ -757,7 +315,7 @@ connection_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 connection_get_handle(PyObject *self, void *Py_UNUSED(closure))
 {
-    struct mpf_connection *c = connection_of(self);
+    struct mpf_connection *c = mpf_connection_of(self);
     if (c->fd < 0) {
         Py_RETURN_NONE;
     }
@@ -769,10 +327,10 @@ connection_get_handle(PyObject *self, void *Py_UNUSED(closure))
 static int
 connection_set_handle(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    struct mpf_connection *c = connection_of(self);
+    struct mpf_connection *c = mpf_connection_of(self);
     if (value == NULL || value == Py_None) {
         c->fd = -1;
-        connection_shut(c);
+        mpf_connection_shut(c);
         return 0;
     }
     int fd = (int)PyLong_AsLong(value);
@@ -786,7 +344,7 @@ connection_set_handle(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 static PyObject *
 connection_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    connection_shut(connection_of(self));
+    mpf_connection_shut(mpf_connection_of(self));
     Py_RETURN_NONE;
 }
 
@@ -794,7 +352,7 @@ connection_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 connection_dump(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct mpf_connection *c = connection_of(self);
+    struct mpf_connection *c = mpf_connection_of(self);
     if (connection_check(c, true, NULL) < 0) {
         return NULL;
     }
@@ -805,7 +363,7 @@ connection_dump(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 connection_get_closed(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(connection_of(self)->fd < 0);
+    return PyBool_FromLong(mpf_connection_of(self)->fd < 0);
 }
 
 static PyObject *
@@ -839,15 +397,15 @@ static PyGetSetDef connection_getset[] = {
 };
 
 static PyMethodDef connection_methods[] = {
-    {"send", connection_send, METH_O, PyDoc_STR("Send a (picklable) object")},
-    {"recv", connection_recv, METH_NOARGS, PyDoc_STR("Receive a (picklable) object")},
-    {"send_bytes", (PyCFunction)(void (*)(void))connection_send_bytes, METH_VARARGS | METH_KEYWORDS,
+    {"send", mpf_connection_send, METH_O, PyDoc_STR("Send a (picklable) object")},
+    {"recv", mpf_connection_recv, METH_NOARGS, PyDoc_STR("Receive a (picklable) object")},
+    {"send_bytes", (PyCFunction)(void (*)(void))mpf_connection_send_bytes, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("Send the bytes data from a bytes-like object")},
-    {"recv_bytes", (PyCFunction)(void (*)(void))connection_recv_bytes, METH_VARARGS | METH_KEYWORDS,
+    {"recv_bytes", (PyCFunction)(void (*)(void))mpf_connection_recv_bytes, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("Receive bytes data as a bytes object.")},
-    {"recv_bytes_into", (PyCFunction)(void (*)(void))connection_recv_bytes_into, METH_VARARGS | METH_KEYWORDS,
+    {"recv_bytes_into", (PyCFunction)(void (*)(void))mpf_connection_recv_bytes_into, METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("Receive bytes data into a writeable bytes-like object. Return the number of bytes read.")},
-    {"poll", (PyCFunction)(void (*)(void))connection_poll, METH_FASTCALL | METH_KEYWORDS,
+    {"poll", (PyCFunction)(void (*)(void))mpf_connection_poll, METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR("Whether there is any input available to be read")},
     {"fileno", connection_fileno, METH_NOARGS, PyDoc_STR("File descriptor or handle of the connection")},
     {"close", connection_close, METH_NOARGS, PyDoc_STR("Close the connection")},

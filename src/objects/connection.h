@@ -1,4 +1,4 @@
-/* The native end of a pipe, as wait.c's neighbours see it. */
+/* The native end of a pipe: connection.c (life, descriptor), connection_send.c, connection_receive.c, select.c. */
 #ifndef MPF_OBJECTS_CONNECTION_H
 #define MPF_OBJECTS_CONNECTION_H
 
@@ -23,5 +23,28 @@ struct mpf_connection {
 static inline bool mpf_connection_by_memory(const struct mpf_connection *c) {
     return c->in != NULL && !mpf_lane_diverted(c->in);
 }
+
+/* What a step answers when the message has to go, or is to be found, on the socket. */
+enum { MPF_CONNECTION_BY_SOCKET = 1 };
+
+static inline struct mpf_connection *mpf_connection_of(PyObject *self) { return (struct mpf_connection *)self; }
+
+/* 0, or -1 with OSError: closed, or the wrong direction. */
+int mpf_connection_check_readable(struct mpf_connection *c);
+int mpf_connection_check_writable(struct mpf_connection *c);
+
+/* The stdlib's method `name`, looked up now, called with the connection and args (a tuple or NULL), or one argument. */
+PyObject *mpf_connection_by_socket(struct mpf_connection *c, const char *name, PyObject *args);
+PyObject *mpf_connection_by_socket_1(struct mpf_connection *c, const char *name, PyObject *arg);
+
+/* Lets go of the end and the descriptors. */
+void mpf_connection_shut(struct mpf_connection *c);
+
+PyObject *mpf_connection_send(PyObject *self, PyObject *object);
+PyObject *mpf_connection_send_bytes(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *mpf_connection_recv(PyObject *self, PyObject *ignored);
+PyObject *mpf_connection_recv_bytes(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *mpf_connection_recv_bytes_into(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *mpf_connection_poll(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
 #endif

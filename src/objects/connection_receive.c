@@ -1,0 +1,336 @@
+/*
+ * Purpose: recv(), recv_bytes(), recv_bytes_into() and poll() of the native end of a pipe.
+ *
+ * Layout: see connection.h. A short message is copied to the receiver's stack, a long one stays in its block.
+ *
+ * Invariants: messages in the lane are older than those on the socket, and come first. A reader sleeps on its socket, and
+ * only after it has announced itself to the senders (transport/pipe.c).
+ *
+ * Callers: any thread attached to the interpreter; detached while it sleeps.
+ *
+ * Death of the caller: a message that it had taken is gone with it; any other is there for the next.
+ */
+#define _GNU_SOURCE
+#include "objects/connection.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "objects/errors.h"
+#include "objects/message.h"
+#include "platform/clock.h"
+
+/* Sleeps on the socket. 0: look again, -ETIMEDOUT, -EINTR with an exception set. */
+static int
+connection_sleep(struct mpf_connection *c, int64_t deadline)
+{
+    struct pollfd target = {.fd = c->fd, .events = POLLIN};
+    struct timespec left, *timeout = NULL;
+    if (deadline != MPF_FOREVER) {
+        int64_t ns = deadline - mpf_clock_now();
+        if (ns <= 0) {
+            return -ETIMEDOUT;
+        }
+        left = (struct timespec){ns / 1000000000, ns % 1000000000};
+        timeout = &left;
+    }
+    int rc, error;
+    Py_BEGIN_ALLOW_THREADS
+    rc = ppoll(&target, 1, timeout, NULL);
+    error = errno;
+    Py_END_ALLOW_THREADS
+    if (rc < 0 && error == EINTR) {
+        return PyErr_CheckSignals() < 0 ? -EINTR : 0;
+    }
+    return rc < 0 ? -error : rc == 0 ? -ETIMEDOUT : 0;
+}
+
+/* One step of a wait for `in`: 0 look again, MPF_CONNECTION_BY_SOCKET, or -errno as in connection_take. */
+static int
+connection_await(struct mpf_connection *c, struct mpf_wait *wait)
+{
+    if (mpf_lane_diverted(c->in)) {
+        mpf_pipe_settle(c->end.arena, c->in, c->fd);
+        return mpf_lane_count(c->in) != 0 ? 0 : MPF_CONNECTION_BY_SOCKET;
+    }
+    if (wait->park.deadline == 0) {
+        int rc = mpf_pipe_prepare_sleep(c->end.arena, c->in, c->fd);
+        return rc <= 0 ? rc : -EAGAIN;
+    }
+    struct mpf_ref held; /* another thread may close the connection, and with it the pipe, while this one waits */
+    int rc = mpf_block_ref(&c->end, &held);
+    if (rc < 0) {
+        return rc;
+    }
+    bool won = mpf_lane_spin(&wait->park, c->in);
+    mpf_park_finish(&wait->park);
+    if (!won && c->in != NULL) {
+        rc = mpf_pipe_prepare_sleep(c->end.arena, c->in, c->fd);
+        if (rc > 0) {
+            rc = connection_sleep(c, wait->park.deadline);
+        }
+    }
+    mpf_block_unref(&held);
+    return c->in == NULL && rc == 0 ? -EBADF : rc;
+}
+
+static void
+connection_settle_pending(struct mpf_connection *c)
+{
+    if (c->pending_fd >= 0 && mpf_lane_count(c->in) == 0) {
+        eventfd_t value;
+        (void)eventfd_read(c->pending_fd, &value);
+    }
+}
+
+/* The next message of the lane. 0; MPF_CONNECTION_BY_SOCKET: the next one is on the socket; -EPIPE: none will come;
+ * -EAGAIN / -ETIMEDOUT; -EINTR with an exception set; -errno. */
+static int
+connection_take(struct mpf_connection *c, int64_t deadline, void *buffer, struct mpf_lane_received *received)
+{
+    if (c->in == NULL) {
+        return MPF_CONNECTION_BY_SOCKET;
+    }
+    struct mpf_wait wait;
+    mpf_wait_init(&wait, c->end.arena, deadline);
+    for (;;) {
+        int rc = mpf_lane_get(c->end.arena, c->in, buffer, received);
+        if (rc == 0) {
+            connection_settle_pending(c);
+            return 0;
+        }
+        if (rc == -EPIPE && mpf_lane_diverted(c->in)) {
+            return MPF_CONNECTION_BY_SOCKET;
+        }
+        if (rc == -EAGAIN) {
+            rc = connection_await(c, &wait);
+        }
+        if (rc != 0) {
+            return rc;
+        }
+        if (c->in == NULL) { /* closed by another thread meanwhile */
+            return -EBADF;
+        }
+    }
+}
+
+static PyObject *
+connection_raise_receive(int rc)
+{
+    if (rc == -EPIPE) {
+        PyErr_SetNone(PyExc_EOFError);
+        return NULL;
+    }
+    return mpf_errors_raise(rc);
+}
+
+static PyObject *
+call_forking_pickler(struct mpf_connection *c, const char *name, PyObject *arg)
+{
+    (void)c;
+    PyObject *reduction = PyImport_ImportModule("multiprocessing.reduction");
+    PyObject *pickler = reduction != NULL ? PyObject_GetAttrString(reduction, "ForkingPickler") : NULL;
+    PyObject *result = pickler != NULL ? PyObject_CallMethod(pickler, name, "O", arg) : NULL;
+    Py_XDECREF(pickler);
+    Py_XDECREF(reduction);
+    return result;
+}
+
+static PyObject *
+received_bytes(struct mpf_lane_received *received)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(received->data, (Py_ssize_t)received->bytes);
+    mpf_block_unref(&received->block);
+    return bytes;
+}
+
+PyObject *
+mpf_connection_recv(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct mpf_connection *c = mpf_connection_of(self);
+    _Alignas(MPF_CODEC_ALIGN) char buffer[MPF_LANE_INLINE_MAX];
+    struct mpf_lane_received received;
+    if (mpf_connection_check_readable(c) < 0) {
+        return NULL;
+    }
+    int rc = connection_take(c, MPF_FOREVER, buffer, &received);
+    if (rc == MPF_CONNECTION_BY_SOCKET) {
+        return mpf_connection_by_socket(c, "recv", NULL);
+    }
+    if (rc < 0) {
+        return connection_raise_receive(rc);
+    }
+    if (received.tag == MPF_CONNECTION_OBJECT) {
+        return mpf_message_decode(c->state, &received);
+    }
+    PyObject *bytes = received_bytes(&received);
+    PyObject *object = bytes != NULL ? call_forking_pickler(c, "loads", bytes) : NULL;
+    Py_XDECREF(bytes);
+    return object;
+}
+
+/* The bytes of the next message; an object's are what ForkingPickler.dumps gives. *by_socket: it is on the socket. */
+static PyObject *
+connection_take_bytes(struct mpf_connection *c, bool *by_socket)
+{
+    _Alignas(MPF_CODEC_ALIGN) char buffer[MPF_LANE_INLINE_MAX];
+    struct mpf_lane_received received;
+    int rc = connection_take(c, MPF_FOREVER, buffer, &received);
+    *by_socket = rc == MPF_CONNECTION_BY_SOCKET;
+    if (rc < 0) {
+        return connection_raise_receive(rc);
+    }
+    if (*by_socket) {
+        return NULL;
+    }
+    if (received.tag == MPF_CONNECTION_BYTES) {
+        return received_bytes(&received);
+    }
+    PyObject *object = mpf_message_decode(c->state, &received);
+    PyObject *dumped = object != NULL ? call_forking_pickler(c, "dumps", object) : NULL;
+    PyObject *bytes = dumped != NULL ? PyBytes_FromObject(dumped) : NULL;
+    Py_XDECREF(dumped);
+    Py_XDECREF(object);
+    return bytes;
+}
+
+PyObject *
+mpf_connection_recv_bytes(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"maxlength", NULL};
+    struct mpf_connection *c = mpf_connection_of(self);
+    PyObject *maximum = Py_None; /* borrowed */
+    Py_ssize_t limit = PY_SSIZE_T_MAX;
+    bool by_socket;
+    if (mpf_connection_check_readable(c) < 0 ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "|O:recv_bytes", names, &maximum)) {
+        return NULL;
+    }
+    if (maximum != Py_None) {
+        limit = PyNumber_AsSsize_t(maximum, NULL);
+        if (limit == -1 && PyErr_Occurred()) {
+            return NULL;
+        }
+        if (limit < 0) {
+            PyErr_SetString(PyExc_ValueError, "negative maxlength");
+            return NULL;
+        }
+    }
+    PyObject *bytes = connection_take_bytes(c, &by_socket);
+    if (by_socket) {
+        return mpf_connection_by_socket_1(c, "recv_bytes", maximum);
+    }
+    if (bytes != NULL && PyBytes_GET_SIZE(bytes) > limit) {
+        Py_DECREF(bytes);
+        if (c->writable) {
+            c->readable = false;
+        } else {
+            mpf_connection_shut(c);
+        }
+        PyErr_SetString(PyExc_OSError, "bad message length");
+        return NULL;
+    }
+    return bytes;
+}
+
+static PyObject *
+connection_store(const Py_buffer *view, Py_ssize_t offset, PyObject *bytes)
+{
+    Py_ssize_t size = PyBytes_GET_SIZE(bytes);
+    if (size <= view->len - offset) {
+        memcpy((char *)view->buf + offset, PyBytes_AS_STRING(bytes), (size_t)size);
+        return PyLong_FromSsize_t(size);
+    }
+    PyObject *context = PyImport_ImportModule("multiprocessing.context");
+    PyObject *error = context != NULL ? PyObject_GetAttrString(context, "BufferTooShort") : NULL;
+    if (error != NULL) {
+        PyErr_SetObject(error, bytes);
+    }
+    Py_XDECREF(error);
+    Py_XDECREF(context);
+    return NULL;
+}
+
+PyObject *
+mpf_connection_recv_bytes_into(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"buf", "offset", NULL};
+    struct mpf_connection *c = mpf_connection_of(self);
+    PyObject *buffer; /* borrowed */
+    Py_ssize_t offset = 0;
+    Py_buffer view;
+    bool by_socket;
+    if (mpf_connection_check_readable(c) < 0 ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "O|n:recv_bytes_into", names, &buffer, &offset) ||
+        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS) < 0) {
+        return NULL;
+    }
+    PyObject *result = NULL;
+    if (offset < 0 || offset > view.len) {
+        PyErr_SetString(PyExc_ValueError, offset < 0 ? "negative offset" : "offset too large");
+    } else {
+        PyObject *bytes = connection_take_bytes(c, &by_socket);
+        if (by_socket) {
+            result = mpf_connection_by_socket(c, "recv_bytes_into", args);
+        } else if (bytes != NULL) {
+            result = connection_store(&view, offset, bytes);
+        }
+        Py_XDECREF(bytes);
+    }
+    PyBuffer_Release(&view);
+    return result;
+}
+
+/* Whether recv would not block: a message, or the end. 1, 0, MPF_CONNECTION_BY_SOCKET + 1, -1 with an exception. */
+static int
+connection_ready(struct mpf_connection *c, int64_t deadline)
+{
+    struct mpf_wait wait;
+    mpf_wait_init(&wait, c->end.arena, deadline);
+    while (mpf_lane_count(c->in) == 0) {
+        if (atomic_load_explicit(&c->in->closed, memory_order_acquire) & MPF_LANE_NO_WRITERS &&
+            !mpf_lane_diverted(c->in)) {
+            return 1;
+        }
+        int rc = connection_await(c, &wait);
+        if (rc == MPF_CONNECTION_BY_SOCKET) {
+            return MPF_CONNECTION_BY_SOCKET + 1;
+        }
+        if (rc == -EPIPE) {
+            return 1;
+        }
+        if (rc == -EAGAIN || rc == -ETIMEDOUT) {
+            return 0;
+        }
+        if (rc < 0) {
+            mpf_errors_raise(rc);
+            return -1;
+        }
+    }
+    return 1;
+}
+
+PyObject *
+mpf_connection_poll(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    struct mpf_connection *c = mpf_connection_of(self);
+    PyObject *timeout = NULL; /* borrowed */
+    int64_t deadline = 0;
+    if (mpf_connection_check_readable(c) < 0 || mpf_wait_parse_timeout("poll", args, nargs, kwnames, &timeout) < 0 ||
+        (timeout != NULL && mpf_wait_deadline(timeout, &deadline) < 0)) {
+        return NULL;
+    }
+    if (c->in == NULL) {
+        return timeout != NULL ? mpf_connection_by_socket_1(c, "poll", timeout) : mpf_connection_by_socket(c, "poll", NULL);
+    }
+    int ready = connection_ready(c, deadline);
+    if (ready < 0) {
+        return NULL;
+    }
+    if (ready > 1) {
+        return timeout != NULL ? mpf_connection_by_socket_1(c, "poll", timeout) : mpf_connection_by_socket(c, "poll", NULL);
+    }
+    return PyBool_FromLong(ready);
+}

@@ -1,0 +1,130 @@
+/*
+ * Purpose: send() and send_bytes() of the native end of a pipe.
+ *
+ * Layout: see connection.h; a message's tag says whether it is an object or bytes.
+ *
+ * Invariants: an object is encoded before the pipe is touched: what cannot be pickled changes nothing.
+ *
+ * Callers: any thread attached to the interpreter.
+ *
+ * Death of the caller: a message is published whole or not at all (transport/lane.c).
+ */
+#include "objects/connection.h"
+
+#include <errno.h>
+
+#include "memory/participant.h"
+#include "objects/errors.h"
+#include "objects/message.h"
+
+#define CONNECTION_LOOK_EVERY 64 /* sends into a lane that nobody empties, before a look at who is alive */
+
+static const struct mpf_lane_limit connection_limit = {.bytes = MPF_PIPE_LIMIT_BYTES};
+static const struct mpf_lane_limit connection_near_limit = {.bytes = MPF_PIPE_LIMIT_BYTES / 2};
+
+/* 0 sent; MPF_CONNECTION_BY_SOCKET: nothing sent, it has to go over the socket; -1 with an exception. */
+static int
+connection_put(struct mpf_connection *c, const struct mpf_lane_message *parcel)
+{
+    if (c->out == NULL || mpf_lane_diverted(c->out)) {
+        return MPF_CONNECTION_BY_SOCKET;
+    }
+    struct mpf_pipe_bell bell = {c->out, c->fd};
+    const struct mpf_lane_ringer ringer = {mpf_pipe_ring, &bell};
+    uint64_t waiting = mpf_lane_count(c->out);
+    if (waiting != 0 && waiting % CONNECTION_LOOK_EVERY == 0) {
+        mpf_participant_reap(c->end.arena);
+    }
+    struct mpf_wait wait;
+    mpf_wait_init(&wait, c->end.arena, MPF_FOREVER);
+    struct mpf_ref held = {0}; /* a send that may wait or copies for long: another thread may close the pipe meanwhile */
+    int rc = 0;
+    if (parcel->bytes > MPF_LANE_INLINE_MAX || mpf_lane_full(c->out, &connection_near_limit)) {
+        rc = mpf_block_ref(&c->end, &held);
+    }
+    if (rc == 0) {
+        rc = mpf_message_send(&wait, c->out, parcel, &connection_limit, &ringer);
+    }
+    mpf_block_unref(&held);
+    if (rc == -ESHUTDOWN) {
+        return MPF_CONNECTION_BY_SOCKET;
+    }
+    if (rc < 0) {
+        mpf_errors_raise(rc);
+        return -1;
+    }
+    return 0;
+}
+
+PyObject *
+mpf_connection_send(PyObject *self, PyObject *object)
+{
+    struct mpf_connection *c = mpf_connection_of(self);
+    struct mpf_message message;
+    if (mpf_connection_check_writable(c) < 0) {
+        return NULL;
+    }
+    if (c->out == NULL || mpf_lane_diverted(c->out)) {
+        return mpf_connection_by_socket_1(c, "send", object);
+    }
+    if (mpf_codec_encode(c->state->codec, object, &message) < 0) {
+        return NULL;
+    }
+    struct mpf_lane_message parcel = mpf_message_parcel(&message, MPF_CONNECTION_OBJECT);
+    int rc = connection_put(c, &parcel);
+    mpf_codec_release(c->state->codec, &message);
+    if (rc == MPF_CONNECTION_BY_SOCKET) {
+        return mpf_connection_by_socket_1(c, "send", object);
+    }
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+connection_send_slice(struct mpf_connection *c, const Py_buffer *view, Py_ssize_t offset, PyObject *size)
+{
+    const char *complaint = NULL;
+    Py_ssize_t bytes = view->len - offset;
+    if (offset < 0) {
+        complaint = "offset is negative";
+    } else if (bytes < 0) {
+        complaint = "buffer length < offset";
+    } else if (size != Py_None) {
+        bytes = PyNumber_AsSsize_t(size, PyExc_OverflowError);
+        if (bytes == -1 && PyErr_Occurred()) {
+            return NULL;
+        }
+        complaint = bytes < 0 ? "size is negative" : offset + bytes > view->len ? "buffer length < offset + size" : NULL;
+    }
+    if (complaint != NULL) {
+        PyErr_SetString(PyExc_ValueError, complaint);
+        return NULL;
+    }
+    struct mpf_lane_message parcel = {
+        .data = (const char *)view->buf + offset, .bytes = (size_t)bytes, .tag = MPF_CONNECTION_BYTES};
+    int rc = connection_put(c, &parcel);
+    if (rc != MPF_CONNECTION_BY_SOCKET) {
+        return rc < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    PyObject *slice = PyBytes_FromStringAndSize(parcel.data, bytes);
+    PyObject *result = slice != NULL ? mpf_connection_by_socket_1(c, "send_bytes", slice) : NULL;
+    Py_XDECREF(slice);
+    return result;
+}
+
+PyObject *
+mpf_connection_send_bytes(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"buf", "offset", "size", NULL};
+    struct mpf_connection *c = mpf_connection_of(self);
+    PyObject *buffer, *size = Py_None; /* borrowed */
+    Py_ssize_t offset = 0;
+    Py_buffer view;
+    if (mpf_connection_check_writable(c) < 0 ||
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "O|nO:send_bytes", names, &buffer, &offset, &size) ||
+        PyObject_GetBuffer(buffer, &view, PyBUF_C_CONTIGUOUS) < 0) {
+        return NULL;
+    }
+    PyObject *result = connection_send_slice(c, &view, offset, size);
+    PyBuffer_Release(&view);
+    return result;
+}
