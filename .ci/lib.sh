@@ -98,7 +98,8 @@ describe() { "$1" -c 'import sys, sysconfig; print(sys.version.split()[0] + ("t"
 
 label() { describe "$1" | cut -d' ' -f1; }
 
-# One line each: the interpreters >= 3.10 of pyenv and of PATH that are CPython and have their headers, one a version.
+# One line each: the interpreters >= 3.10 of pyenv and of PATH that are CPython and have their headers, the first that is
+# found of each minor version (free-threaded builds apart).
 find_pythons() {
     local candidates=() candidate name directory found seen=" "
     for candidate in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python3; do candidates+=("$candidate"); done
@@ -115,7 +116,7 @@ import os, sys, sysconfig
 headers = os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h"))
 if sys.implementation.name == "cpython" and sys.version_info >= (3, 10) and headers:
     import venv
-    print(sys.version.split()[0] + ("t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""))
+    print("%d.%d" % sys.version_info[:2] + ("t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""))
 ' 2> /dev/null) || continue
         [[ -n $name && $seen != *" $name "* ]] || continue
         seen+="$name "
