@@ -144,7 +144,7 @@ copy_tree() {           # to
 make_environment() {    # python directory extras
     "$1" -m venv "$2/venv" || { timeout 300 apt-get -qq install -y python3-venv && "$1" -m venv "$2/venv"; } || return 1
     copy_tree "$2/tree" && cd "$2/tree" || return 1
-    "$2/venv/bin/python" -m pip --disable-pip-version-check --quiet install --retries 5 ".[$3]"
+    "$2/venv/bin/python" -m pip --disable-pip-version-check --quiet install --retries 5 -e ".[$3]"
 }
 
 interpreter_stage() {   # python
