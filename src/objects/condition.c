@@ -374,7 +374,6 @@ condition_dealloc(PyObject *op)
 {
     PyObject_GC_UnTrack(op);
     Py_CLEAR(condition_cast(op)->lock);
-    PyObject_GC_Track(op); /* mpf_shared_dealloc untracks it */
     mpf_shared_dealloc(op);
 }
 
