@@ -16,6 +16,7 @@
 
 #include "codec/codec.h"
 #include "objects/errors.h"
+#include "objects/special.h"
 #include "objects/state.h"
 #include "objects/types.h"
 #include "sync/register.h"
@@ -31,6 +32,7 @@ static int (*const module_registrations[])(PyObject *module) = {
     mpf_state_register,
     mpf_errors_register,
     mpf_codec_register,
+    mpf_special_register,
     mpf_handle_register,
     mpf_lock_register,
     mpf_semaphore_register,
@@ -79,6 +81,7 @@ mpf_module_clear(PyObject *module)
 #define MODULE_CLEAR(type, name) Py_CLEAR(state->name);
     MPF_STATE_OWNED(MODULE_CLEAR)
 #undef MODULE_CLEAR
+    mpf_special_forget(state);
     return mpf_codec_clear(state->codec);
 }
 

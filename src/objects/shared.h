@@ -9,6 +9,7 @@
 #include <structmember.h>
 #define Py_T_ULONGLONG T_ULONGLONG
 #define Py_T_OBJECT_EX T_OBJECT_EX
+#define Py_T_PYSSIZET T_PYSSIZET
 #define Py_READONLY READONLY
 #endif
 

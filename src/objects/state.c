@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 
+#include "objects/special.h"
 #include "objects/types.h"
 
 struct mpf_state *
@@ -58,9 +59,17 @@ mpf_state_add_type(PyObject *module, PyType_Spec *spec, PyTypeObject *base, PyTy
     return 0;
 }
 
+/* Whether a with statement calls it, in a way that special.c knows. */
+static bool
+state_is_special(const PyMethodDef *definition)
+{
+    return (strcmp(definition->ml_name, "__enter__") == 0 && definition->ml_flags == METH_NOARGS) ||
+           (strcmp(definition->ml_name, "__exit__") == 0 && definition->ml_flags == METH_FASTCALL);
+}
+
 /* Puts a descriptor for `definition` into cls, unless cls has that method from elsewhere. 0 or -1. */
 static int
-state_own_method(PyTypeObject *cls, PyMethodDef *definition)
+state_own_method(struct mpf_state *state, PyTypeObject *cls, PyMethodDef *definition)
 {
     PyObject *present = PyObject_GetAttrString((PyObject *)cls, definition->ml_name);
     if (present == NULL) {
@@ -73,6 +82,11 @@ state_own_method(PyTypeObject *cls, PyMethodDef *definition)
         return 0;
     }
     PyObject *own = PyDescr_NewMethod(cls, definition);
+    if (own != NULL && MPF_SPECIAL_WORTHWHILE && state_is_special(definition)) {
+        PyObject *special = mpf_special_new(state, cls, own, definition);
+        Py_DECREF(own);
+        own = special;
+    }
     if (own == NULL) {
         return -1;
     }
@@ -100,7 +114,7 @@ state_own_methods(PyObject *module, PyObject *cls)
         for (PyMethodDef *definition = ours ? base->tp_methods : NULL; definition != NULL && definition->ml_name != NULL;
              definition++) {
             if (!(definition->ml_flags & (METH_CLASS | METH_STATIC)) &&
-                state_own_method((PyTypeObject *)cls, definition) < 0) {
+                state_own_method(mpf_state_of(module), (PyTypeObject *)cls, definition) < 0) {
                 return NULL;
             }
         }

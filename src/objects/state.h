@@ -21,6 +21,8 @@
     X(PyTypeObject, lock_type) \
     X(PyTypeObject, rlock_type) \
     X(PyTypeObject, loan_type) \
+    X(PyTypeObject, bound_type) \
+    X(PyTypeObject, special_type) \
     X(PyTypeObject, message_type) \
     X(PyTypeObject, buffer_type) \
     X(PyTypeObject, queue_type) \
@@ -42,6 +44,8 @@ struct mpf_state {
     MPF_STATE_OWNED(MPF_STATE_FIELD)
 #undef MPF_STATE_FIELD
     struct mpf_codec *codec; /* owned */
+    struct bound_object *bound_kept; /* owned: special.c's free list */
+    int bound_kept_count;
     _Atomic int strict;      /* a killed owner raises OwnerDied (1) or warns (0) */
 };
 

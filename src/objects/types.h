@@ -5,6 +5,7 @@
 #include <Python.h>
 
 int mpf_state_register(PyObject *module);
+int mpf_special_register(PyObject *module);
 int mpf_handle_register(PyObject *module);
 int mpf_lock_register(PyObject *module);
 int mpf_semaphore_register(PyObject *module);

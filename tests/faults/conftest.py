@@ -1,20 +1,16 @@
 """Fault tests need the native part; each ends with as many blocks and references as it began with."""
 import gc
-import pathlib
-import sys
 
 import pytest
 
 from mpfast import _native
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 collect_ignore_glob = [] if _native.ENABLED else ["test_*.py"]
 
 
 @pytest.fixture
 def no_leak():
-    from crew import figures
+    from .crew import figures
     import mpfast
     keep = mpfast.Lock()  # there is an arena before the first count
     gc.collect()
@@ -28,7 +24,7 @@ def no_leak():
 @pytest.fixture
 def crew(no_leak):
     """Function (work, count=3) that makes a Crew; its processes do not outlive the test."""
-    from crew import Crew
+    from .crew import Crew
     crews = []
 
     def make(work, count=3):

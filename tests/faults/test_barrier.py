@@ -3,7 +3,7 @@ import random
 import threading
 import time
 
-from crew import KILLS, LONG, SEED, Words, ctx
+from .crew import KILLS, LONG, SEED, Words, ctx
 
 PARTIES = 3
 

@@ -4,7 +4,7 @@ import time
 import warnings
 
 import mpfast
-from crew import KILLS, LONG, SEED, Words, ctx
+from .crew import KILLS, LONG, SEED, Words, ctx
 
 WAITERS = 3
 

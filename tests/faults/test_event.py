@@ -1,5 +1,5 @@
 """Event when those who wait for it or set it are killed."""
-from crew import LONG, ctx
+from .crew import LONG, ctx
 
 
 def test_kills_of_waiters(crew):

@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 import mpfast
-from crew import LONG, Words, ctx
+from .crew import LONG, Words, ctx
 
 MAKERS = pytest.mark.parametrize("make", [ctx.Lock, ctx.RLock], ids=["Lock", "RLock"])
 

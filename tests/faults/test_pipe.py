@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from crew import LONG, ctx
+from .crew import LONG, ctx
 from traffic import Traffic
 
 

@@ -10,7 +10,7 @@ import warnings
 import pytest
 
 import mpfast
-from crew import KILLS, LONG, figures
+from .crew import KILLS, LONG, figures
 
 pytestmark = pytest.mark.skipif(not mpfast._core.DEBUG, reason="fault points are in the debug build only")
 

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 import mpfast
-from crew import LONG, ctx
+from .crew import LONG, ctx
 from traffic import Traffic
 
 SOAK = int(os.environ.get("MPFAST_SOAK", "40000"))

@@ -1,7 +1,7 @@
 """Semaphore and BoundedSemaphore when their users are killed."""
 import signal
 
-from crew import LONG, ctx
+from .crew import LONG, ctx
 
 
 def take_for_ever(semaphore, taken):

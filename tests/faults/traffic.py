@@ -7,7 +7,7 @@ import mmap
 import os
 import time
 
-from crew import KILLS, Words
+from .crew import KILLS, Words
 
 PRODUCERS = (0, 2)
 CONSUMERS = (1, 3)

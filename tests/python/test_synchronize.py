@@ -731,3 +731,53 @@ def test_interrupted_condition_has_its_lock_again():
         assert repr(condition) == "<Condition(<RLock(None, 0)>, 0)>"
     finally:
         signal.signal(signal.SIGALRM, former)
+
+
+# What a with statement uses.
+
+@pytest.mark.parametrize("name", ["Lock", "RLock", "Semaphore", "BoundedSemaphore", "Condition"])
+def test_enter_and_exit_are_methods_like_others(name):
+    import contextlib
+    cls, lock = getattr(synchronize, name), MAKERS[name](mpfast)
+    enter, leave = lock.__enter__, lock.__exit__
+    assert enter.__self__ is lock and enter.__name__ == "__enter__" and leave.__name__ == "__exit__"
+    assert enter() is True
+    assert leave(None, None, None) is None
+    assert cls.__enter__(lock) is True
+    assert cls.__exit__(lock, None, None, None) is None
+    with contextlib.ExitStack() as stack:
+        assert stack.enter_context(lock) is True
+    for call in (lambda: enter(1), lambda: enter(x=1), lambda: cls.__enter__(object()),
+                 lambda: vars(cls)["__enter__"].__get__(object())()):
+        with pytest.raises(TypeError):
+            call()
+    kept = [lock.__enter__ for _ in range(20)]
+    assert len({id(method) for method in kept}) == 20
+    del kept, enter, leave
+    with lock, pytest.raises(ZeroDivisionError):
+        1 / 0
+
+
+def test_a_cycle_through_a_bound_enter_is_collected():
+    import gc
+    import weakref
+    lock = mpfast.Lock()
+    lock.kept = lock.__enter__
+    alive = weakref.ref(lock)
+    del lock
+    gc.collect()
+    assert alive() is None
+
+
+def test_an_overridden_enter_reaches_the_native_one():
+    entered = []
+
+    class Mine(synchronize.Lock):
+        def __enter__(self):
+            entered.append(super().__enter__())
+            return self
+
+    with Mine(ctx=mpfast.get_context()) as lock:
+        assert lock.acquire(False) is False
+    assert entered == [True]
+    assert lock.acquire(False) is True
