@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from .crew import LONG, ctx
-from traffic import Traffic
+from .traffic import Traffic
 
 
 @pytest.mark.parametrize("duplex", [False, True])

@@ -10,7 +10,7 @@ import pytest
 
 import mpfast
 from .crew import LONG, ctx
-from traffic import Traffic
+from .traffic import Traffic
 
 SOAK = int(os.environ.get("MPFAST_SOAK", "40000"))
 
