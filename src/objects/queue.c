@@ -17,14 +17,18 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <time.h>
 
 #include "objects/errors.h"
 #include "objects/handle.h"
 #include "objects/message.h"
 #include "objects/queue.h"
 #include "objects/types.h"
+#include "platform/clock.h"
 #include "sync/semaphore.h"
 #include "transport/end.h"
+
+#define QUEUE_GIVE_WAY_NS (50 * 1000 * 1000)
 
 static struct mpf_queue_shm *
 queue_shm(PyObject *self)
@@ -268,7 +272,12 @@ queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
         return mpf_queue_encode_failed(self, object);
     }
     mpf_wait_init(&wait, queue->base.ref.arena, deadline);
+    const struct mpf_lane_shm *lane = &queue_shm(self)->lane;
+    bool awaited = mpf_lane_awaited(lane);
     int rc = mpf_queue_send(queue, &wait, &message);
+    if (awaited) {
+        queue->owed = mpf_lane_total(lane);
+    }
     mpf_codec_release(state->codec, &message);
     queue->used = true;
     if (rc < 0) {
@@ -327,6 +336,27 @@ mpf_queue_unstash(struct mpf_queue_object *queue)
     return object;
 }
 
+/* In the stdlib's queue a reader that waits has the lock, and so the next item: a process that puts a request and then waits
+ * for the answer on the same queue does not get its own request back. Here whoever comes first takes an item, so this
+ * object first lets those take what it has put who waited for it then; for a while, as they may be gone. */
+static void
+queue_give_way(struct mpf_queue_object *queue)
+{
+    const struct mpf_lane_shm *lane = &((struct mpf_queue_shm *)queue->base.shm)->lane;
+    uint64_t owed = queue->owed;
+    queue->owed = 0;
+    if (mpf_lane_taken(lane) >= owed) {
+        return;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    int64_t until = mpf_clock_now() + QUEUE_GIVE_WAY_NS;
+    const struct timespec pause = {0, 20000};
+    while (mpf_lane_taken(lane) < owed && mpf_clock_now() < until) {
+        nanosleep(&pause, NULL);
+    }
+    Py_END_ALLOW_THREADS
+}
+
 static PyObject *
 queue_get_object(PyObject *self, int64_t deadline)
 {
@@ -339,8 +369,16 @@ queue_get_object(PyObject *self, int64_t deadline)
     if (queue->stash != NULL) {
         return mpf_queue_unstash(queue);
     }
+    bool gives_way = queue->owed != 0;
+    if (gives_way) {
+        mpf_lane_seek_begin(&shm->lane); /* in line itself, behind those */
+        queue_give_way(queue);
+    }
     mpf_wait_init(&wait, queue->base.ref.arena, deadline);
     int rc = mpf_message_receive(&wait, &shm->lane, buffer, &received);
+    if (gives_way) {
+        mpf_lane_seek_end(&shm->lane);
+    }
     mpf_queue_settle(queue);
     if (rc < 0) {
         return mpf_queue_raise_get(state, rc);
@@ -386,6 +424,14 @@ queue_empty(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     mpf_queue_settle(mpf_queue_of(self));
     return PyBool_FromLong(queue_length(self) == 0);
+}
+
+/* _awaited(): whether somebody waits for an item. */
+static PyObject *
+queue_awaited(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    MPF_SHARED_CHECK(self);
+    return PyBool_FromLong(mpf_lane_awaited(&queue_shm(self)->lane));
 }
 
 static PyObject *
@@ -549,6 +595,7 @@ static PyMethodDef queue_methods[] = {
     {"full", queue_full, METH_NOARGS, queue_full_doc},
     {"close", queue_close, METH_NOARGS, queue_close_doc},
     {"_poll", queue_poll, METH_VARARGS, NULL},
+    {"_awaited", queue_awaited, METH_NOARGS, NULL},
     {"_bell_fileno", queue_bell_fileno, METH_NOARGS, NULL},
     {"_close_reader", queue_close_reader, METH_NOARGS, NULL},
     {"_close_writer", queue_close_writer, METH_NOARGS, NULL},

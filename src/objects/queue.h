@@ -15,6 +15,7 @@ struct mpf_queue_object {
     struct mpf_bell bell;  /* owner == 0: none */
     PyObject *stash;       /* list of bytes, or NULL */
     bool used; /* something was put through this object */
+    uint64_t owed;         /* messages up to this one were put by this object while others waited for them; 0: none */
     bool closed;
     bool reader_closed; /* this process has said that it will get nothing more */
 };

@@ -155,6 +155,7 @@ void mpf_lane_destroy(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
 void mpf_lane_recover(struct mpf_lane_shm *lane) {
     mpf_eventcount_recover(&lane->readers);
     mpf_eventcount_recover(&lane->writers);
+    atomic_store_explicit(&lane->seekers, 0, memory_order_relaxed);
 }
 
 /* ---- counting ---- */
@@ -166,6 +167,14 @@ uint64_t mpf_lane_count(const struct mpf_lane_shm *lane) {
         if (atomic_load_explicit(&lane->consumed, memory_order_relaxed) == consumed)
             return count_of(published) - count_of(consumed);
     }
+}
+
+uint64_t mpf_lane_taken(const struct mpf_lane_shm *lane) {
+    return count_of(atomic_load_explicit(&lane->consumed, memory_order_acquire));
+}
+
+bool mpf_lane_awaited(const struct mpf_lane_shm *lane) {
+    return atomic_load_explicit(&lane->seekers, memory_order_relaxed) != 0;
 }
 
 uint64_t mpf_lane_total(const struct mpf_lane_shm *lane) {
@@ -593,8 +602,22 @@ static int await(struct mpf_park *park, struct mpf_eventcount_shm *ec, const str
     return rc == -ETIMEDOUT && ready(lane, limit) ? 0 : rc;
 }
 
+void mpf_lane_seek_begin(struct mpf_lane_shm *lane) {
+    atomic_fetch_add_explicit(&lane->seekers, 1, memory_order_relaxed);
+}
+
+void mpf_lane_seek_end(struct mpf_lane_shm *lane) {
+    uint32_t seekers = atomic_load_explicit(&lane->seekers, memory_order_relaxed);
+    while (seekers != 0 && !atomic_compare_exchange_weak_explicit(&lane->seekers, &seekers, seekers - 1,
+                                                                  memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
 int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane) {
-    return mpf_lane_spin(park, lane) ? 0 : await(park, &lane->readers, lane, NULL, message_or_end);
+    mpf_lane_seek_begin(lane);
+    int rc = mpf_lane_spin(park, lane) ? 0 : await(park, &lane->readers, lane, NULL, message_or_end);
+    mpf_lane_seek_end(lane);
+    return rc;
 }
 
 int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) {

@@ -49,6 +49,7 @@ struct mpf_lane_shm {
     struct mpf_eventcount_shm writers;
     _Atomic uint32_t closed; /* MPF_LANE_NO_* */
     _Atomic uint32_t bells;  /* != 0: readers sleep on a descriptor; announced and withdrawn inside `tail` */
+    _Atomic uint32_t seekers; /* readers that wait for a message, awake or asleep: a hint, wrong after a kill for a while */
     uint32_t by_bytes; /* the limit is one of bytes: the room of one message may be enough for several. Set at creation */
     struct mpf_ledger_shm ledger; /* inside `head`; used by queues whose tasks are finished one by one */
 };
@@ -125,6 +126,13 @@ int mpf_lane_get_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *
 
 /* Messages inside. Exact at some instant during the call. */
 uint64_t mpf_lane_count(const struct mpf_lane_shm *lane);
+/* All messages ever taken. */
+uint64_t mpf_lane_taken(const struct mpf_lane_shm *lane);
+/* A reader stands in line for a message: between these two calls, or in mpf_lane_await_message. */
+void mpf_lane_seek_begin(struct mpf_lane_shm *lane);
+void mpf_lane_seek_end(struct mpf_lane_shm *lane);
+/* Whether a reader stands in line. A hint. */
+bool mpf_lane_awaited(const struct mpf_lane_shm *lane);
 /* All messages ever put. */
 uint64_t mpf_lane_total(const struct mpf_lane_shm *lane);
 bool mpf_lane_full(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit);

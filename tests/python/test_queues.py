@@ -456,3 +456,20 @@ def test_memory_is_given_back():
     queue = context.Queue()
     queue.put_many([b"x" * 1000] * 100_000)
     assert len(queue.get()) == 1000
+
+
+def _answer(q):
+    for _ in range(20):
+        q.put(("answer", q.get()[1] + 1))
+
+
+def test_a_request_is_not_taken_back_by_who_put_it_while_another_waits():
+    q = mpfast.get_context("fork").Queue()
+    p = mpfast.get_context("fork").Process(target=_answer, args=(q,))
+    p.start()
+    for n in range(20):
+        while not q._awaited():
+            pass
+        q.put(("request", n))
+        assert q.get(timeout=30) == ("answer", n + 1)
+    p.join()
