@@ -77,7 +77,8 @@ def test_a_failed_build_still_installs_and_says_why(tmp_path):
     target = tmp_path / "target"
     subprocess.run([sys.executable, "setup.py", "-q", "build", "--build-lib", target], cwd=source, check=True,
                    capture_output=True, timeout=120)
-    done = subprocess.run([sys.executable, "-c", "import mpfast; print(mpfast.__file__); print(mpfast.doctor())"],
+    # -S: what makes an installation in place importable must not lend its extension
+    done = subprocess.run([sys.executable, "-S", "-c", "import mpfast; print(mpfast.__file__); print(mpfast.doctor())"],
                           cwd=tmp_path, env=child_environment(PYTHONPATH=str(target)), capture_output=True, text=True,
                           timeout=60)
     assert done.returncode == 0, done.stderr
