@@ -87,8 +87,8 @@ class Thing:
 def child():
     keep = [Thing() for _ in range(4)]
     for number, priority in enumerate([5, 20, None, 10]):
-        util.Finalize(keep[number], print, args=("finalizer", priority), exitpriority=priority)
-    util.Finalize(None, print, args=("no object",), exitpriority=15)
+        util.Finalize(keep[number], print, args=("finalizer", priority), kwargs={"flush": True}, exitpriority=priority)
+    util.Finalize(None, print, args=("no object",), kwargs={"flush": True}, exitpriority=15)
     globals()["kept"] = keep
 if __name__ == "__main__":
     print(run(child))
