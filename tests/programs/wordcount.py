@@ -1,14 +1,14 @@
-"""Counts words with a pool of workers, and what they did with shared values.
+"""Counts words: lines go through a queue to two workers, which count into a shared array under its lock.
 
-A made-up text is cut into pieces, each worker counts its pieces and adds to a shared total under its lock, and the
-parent merges the counts.  The output does not depend on timing.
+The output does not depend on timing.
 """
 import multiprocessing
 import random
 import sys
-from collections import Counter
 
 WORDS = "lock queue pipe value array pool event barrier manager process worker shared memory signal child parent".split()
+INDEX = {word: number for number, word in enumerate(WORDS)}
+WORKERS = 2
 
 
 def make_text(words, seed):
@@ -16,38 +16,33 @@ def make_text(words, seed):
     return [" ".join(chooser.choices(WORDS, k=12)) for _ in range(words // 12)]
 
 
-def adopt(shared_total, shared_lines):
-    global total, lines
-    total, lines = shared_total, shared_lines
-
-
-def count(piece):
-    counter = Counter()
-    for number, line in piece:
+def count(lines, counts, total):
+    for line in iter(lines.get, None):
         words = line.split()
-        counter.update(words)
+        for word in words:
+            with counts.get_lock():
+                counts[INDEX[word]] += 1
         with total.get_lock():
             total.value += len(words)
-        lines[number] = len(words)
-    return counter
 
 
 def main():
     words = int(sys.argv[1]) if len(sys.argv) > 1 else 120_000
     text = make_text(words, seed=7)
-    shared_total = multiprocessing.Value("q", 0)
-    shared_lines = multiprocessing.Array("i", len(text))
-    numbered = list(enumerate(text))
-    pieces = [numbered[start:start + 50] for start in range(0, len(numbered), 50)]
-    merged = Counter()
-    with multiprocessing.Pool(2, adopt, (shared_total, shared_lines)) as pool:
-        for counter in pool.imap_unordered(count, pieces):
-            merged.update(counter)
-    print("words", shared_total.value)
-    print("lines", len(text), "sum over lines", sum(shared_lines))
-    for word, times in sorted(merged.items()):
+    lines = multiprocessing.Queue()
+    counts = multiprocessing.Array("q", len(WORDS))
+    total = multiprocessing.Value("q", 0)
+    workers = [multiprocessing.Process(target=count, args=(lines, counts, total)) for _ in range(WORKERS)]
+    for worker in workers:
+        worker.start()
+    for line in text + [None] * WORKERS:
+        lines.put(line)
+    for worker in workers:
+        worker.join()
+    print("words", total.value, "lines", len(text))
+    for word, times in sorted(zip(WORDS, counts)):
         print(f"{word:10} {times}")
-    if not sum(merged.values()) == shared_total.value == sum(shared_lines):
+    if sum(counts) != total.value:
         sys.exit("the counts do not agree")
 
 
