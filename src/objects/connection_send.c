@@ -37,9 +37,14 @@ connection_put(struct mpf_connection *c, const struct mpf_lane_message *parcel)
     }
     struct mpf_wait wait;
     mpf_wait_init(&wait, c->end.arena, MPF_FOREVER);
-    struct mpf_ref held = {0}; /* a send that may wait or copies for long: another thread may close the pipe meanwhile */
+#ifdef Py_GIL_DISABLED
+    bool threaded = true;
+#else
+    bool threaded = wait.park.contended;
+#endif
+    struct mpf_ref held = {0}; /* another thread, or a signal's handler during a wait, may close the pipe meanwhile */
     int rc = 0;
-    if (parcel->bytes > MPF_LANE_INLINE_MAX || mpf_lane_full(c->out, &connection_near_limit)) {
+    if (threaded || parcel->bytes > MPF_LANE_INLINE_MAX || mpf_lane_full(c->out, &connection_near_limit)) {
         rc = mpf_block_ref(&c->end, &held);
     }
     if (rc == 0) {
