@@ -460,7 +460,10 @@ def test_memory_is_given_back():
 
 def _answer(q):
     for _ in range(20):
-        q.put(("answer", q.get()[1] + 1))
+        _, n = q.get()
+        while not q._awaited():
+            pass
+        q.put(("answer", n + 1))
 
 
 def test_a_request_is_not_taken_back_by_who_put_it_while_another_waits():
