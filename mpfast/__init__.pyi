@@ -20,7 +20,6 @@ from multiprocessing import (
     TimeoutError as TimeoutError,
     active_children as active_children,
     allow_connection_pickling as allow_connection_pickling,
-    cpu_count as cpu_count,
     current_process as current_process,
     freeze_support as freeze_support,
     get_all_start_methods as get_all_start_methods,
@@ -87,6 +86,7 @@ SUBWARNING: Final = 25
 
 Array = context._default_context.Array
 Value = context._default_context.Value
+cpu_count = context._default_context.cpu_count
 get_context = context._default_context.get_context
 
 def install() -> bool: ...

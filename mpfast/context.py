@@ -30,6 +30,15 @@ _submodules = _Submodules()
 class _Factories:
     """The factory methods of a context, each of which looks its class up when it is called."""
 
+    def cpu_count(self, logical=True, available=False):
+        """Returns the number of processors of this machine.
+
+        logical: count hardware threads; false, count cores.  available: count those only that this process may run on, and
+        no more than its control groups' share of time is worth (rounded up).  NotImplementedError where it is unknown.
+        """
+        from ._cpus import count
+        return count(logical, available)
+
     def Manager(self):
         """Returns a manager associated with a running server process."""
         from .managers import SyncManager

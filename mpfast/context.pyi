@@ -21,6 +21,7 @@ from .sharedctypes import Synchronized, SynchronizedArray, SynchronizedString
 _T = TypeVar("_T")
 
 class _Factories(_stdlib.BaseContext):
+    def cpu_count(self, logical: bool = True, available: bool = False) -> int: ...
     @overload  # type: ignore[override]
     def Value(
         self, typecode_or_type: type[_SimpleCData[_T]], *args: Any, lock: Literal[True] | _LockLike = True
