@@ -49,6 +49,8 @@ static int (*const module_registrations[])(PyObject *module) = {
     mpf_array_register,
     mpf_array_iterator_register,
     mpf_string_register,
+    mpf_mapping_register,
+    mpf_shareable_list_register,
     mpf_inspect_register,
 };
 

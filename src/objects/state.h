@@ -32,6 +32,8 @@
     X(PyTypeObject, synchronized_type) \
     X(PyTypeObject, array_type) \
     X(PyTypeObject, array_iterator_type) \
+    X(PyTypeObject, mapping_type) \
+    X(PyObject, shareable_list_original) /* the stdlib's ShareableList */ \
     /* typecode or simple ctypes type -> (type, letter); see synchronized.c */ \
     X(PyObject, simple_types) \
     /* interned names */ \

@@ -1,0 +1,88 @@
+"""Which names of shared memory this process has registered with the resource tracker, and that the tracker knows no others.
+
+The tracker unlinks what is registered when the last process that can reach it has ended, and says that it leaked.  So a
+name is taken from it when it is unlinked, by whatever process; and at the end of the process that made it, should somebody else
+have unlinked it, who has another tracker or none.
+
+A message that takes a name away puts it there first, in the same write: taking away what is not there, as programs do
+that attach and do not want to be tracked, would have the tracker print a traceback.
+"""
+import multiprocessing.resource_tracker as _tracker
+import os
+
+from .util import Finalize
+
+_KIND = "shared_memory"
+_DIRECTORY = "/dev/shm"
+_LONGEST = 200  # characters of a name in a message of the simple form
+
+_stock_register = _tracker.register
+_stock_unregister = _tracker.unregister
+_made: dict = {}  # name -> inode, of what this process has registered and not unlinked
+_made_by = 0  # the process that _made is about
+
+
+def register(name, inode):
+    """Have the tracker unlink *name* at the end.  inode: of the file of that name."""
+    _keep(name, inode)
+    if _tracker.register is not _stock_register:
+        _tracker.register(name, _KIND)
+    elif not _write(f"REGISTER:{name}:{_KIND}\n", name):
+        _stock_register(name, _KIND)
+
+
+def unregister(name):
+    """Have the tracker forget *name*, which was unlinked; it is started for that by nobody."""
+    mine = _made.pop(name, None) is not None
+    if _tracker.unregister is not _stock_unregister:
+        _tracker.unregister(name, _KIND)
+    elif (mine or _tracker._resource_tracker._fd is not None) and not _write(_both(name), name):
+        _stock_unregister(name, _KIND)
+
+
+def _both(name):
+    return f"REGISTER:{name}:{_KIND}\nUNREGISTER:{name}:{_KIND}\n"
+
+
+def _write(message, name):
+    """Send *message*, if that can be done without ado.  Returns whether it was sent."""
+    fd = _tracker._resource_tracker._fd
+    if fd is None or len(name) > _LONGEST or not name.isascii() or ":" in name or "\n" in name:
+        return False
+    try:
+        os.write(fd, message.encode("ascii"))
+    except OSError:
+        return False  # it has died; the standard library starts another one
+    return True
+
+
+def _keep(name, inode):
+    global _made_by
+    if _made_by != os.getpid():
+        _made_by = os.getpid()
+        _made.clear()
+        Finalize(None, _forget_the_unlinked, exitpriority=-100)
+    _made[name] = inode
+
+
+def _forget_the_unlinked():
+    for name, inode in list(_made.items()):
+        try:
+            there = os.stat(_DIRECTORY + name).st_ino == inode
+        except OSError:
+            there = False
+        if not there:
+            unregister(name)
+
+
+def _tolerate(send):
+    """The tracker's *send*, which registers first what is to be unregistered."""
+    def _send(self, cmd, name, rtype, *args):
+        if cmd == "UNREGISTER" and rtype == _KIND:
+            send(self, "REGISTER", name, rtype, *args)
+        return send(self, cmd, name, rtype, *args)
+
+    return _send
+
+
+_tracker.ResourceTracker._send = _tolerate(_tracker.ResourceTracker._send)

@@ -1,0 +1,36 @@
+/* A file mapped shared into this process, which other types of this directory read and write in place. */
+#ifndef MPF_OBJECTS_MAPPING_H
+#define MPF_OBJECTS_MAPPING_H
+
+#include <stdbool.h>
+
+#include "objects/state.h"
+
+struct mpf_mapping {
+    PyObject_HEAD
+    char *base;
+    Py_ssize_t size;
+    _Atomic Py_ssize_t users; /* exported buffers and pins; -1 once it is closed */
+};
+
+/* Keeps the mapping where it is until mpf_mapping_unpin(). False: it is closed. */
+static inline bool
+mpf_mapping_pin(struct mpf_mapping *self)
+{
+    Py_ssize_t users = atomic_load_explicit(&self->users, memory_order_relaxed);
+    do {
+        if (users < 0) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&self->users, &users, users + 1, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return true;
+}
+
+static inline void
+mpf_mapping_unpin(struct mpf_mapping *self)
+{
+    atomic_fetch_sub_explicit(&self->users, 1, memory_order_release); /* pairs with the acquire in mapping_close() */
+}
+
+#endif
