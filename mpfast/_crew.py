@@ -1,0 +1,474 @@
+"""Worker processes of one ``_core.Crew``: starting them, watching them, replacing them.
+
+A :class:`Supervisor` stands between a pool or an executor and the crew that its workers serve.  It starts the workers
+through a context, and it has the one thread that everything in the background happens on:
+
+- a worker that ends is noticed through its pidfd, what it held fails (or whatever the owner wants), and another one
+  takes its place;
+- workers that end again and again before they are ready for a task are started ever more slowly and then no more: the
+  crew has failed, and so has every task;
+- a task that takes longer than its timeout is ended together with its worker;
+- results that nobody waits for are collected while somebody wants to hear of them: callbacks, futures.
+
+The thread sleeps in poll(): an idle supervisor costs nothing.  The supervisor knows nothing of its owner, so an owner that
+nobody refers to any more can be collected and its finalizer can terminate() the supervisor.
+
+Locks: ``_population`` is held while workers are started, buried or terminated, so that nobody starts one behind the back
+of who ends them.  It can be entered again by the thread that has it, for a finalizer may run anywhere.  No code of the
+program runs under it, but for what unpickling and finalizers do.
+"""
+import collections
+import os
+import select
+import threading
+import time
+from multiprocessing import ProcessError, TimeoutError, util
+
+from . import _native
+from ._crew_worker import Stacks, work
+from ._errors import WorkerLostError
+
+RUN = "RUN"
+CLOSE = "CLOSE"
+TERMINATE = "TERMINATE"
+
+SPARE_SLOTS = 62  # a crew has so many slots at least, for resize()
+PATIENCE = 12  # workers in a row that may end before they are ready
+FIRST_DELAYS = 3  # of them, so many are replaced at once
+LONGEST_DELAY = 1.0  # seconds
+FINALIZER_PATIENCE = 1.0  # seconds that a garbage collection waits for the thread
+
+
+class Worker:
+    """A worker process in its slot of the crew."""
+
+    __slots__ = ("process", "slot", "descriptor", "stacks", "_own")
+
+    def __init__(self, process, slot, stacks):
+        self.process = process
+        self.slot = slot
+        self.stacks = stacks
+        self._own = False
+        self.descriptor = process.sentinel
+        if getattr(process, "_start_method", None) != "forkserver":  # not our child: the number may be another's already
+            try:
+                self.descriptor = os.pidfd_open(process.pid)
+                self._own = True
+            except (AttributeError, OSError):
+                pass
+
+    def ended(self, timeout=None):
+        """Whether the process ends within *timeout* seconds (None: wait for it)."""
+        poll = select.poll()
+        poll.register(self.descriptor, select.POLLIN)
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
+
+    def exitcode(self):
+        """Of the process, which has ended; None if the program waited for it behind our back."""
+        for _ in range(50):
+            code = self.process.exitcode
+            if code is not None:
+                return code
+            time.sleep(0.001)  # another thread is between waiting for it and saying so
+        return None
+
+    def release(self):
+        self.stacks.close()
+        if self._own:
+            self._own = False
+            os.close(self.descriptor)
+
+
+class Death:
+    """What is known of the end of a worker.
+
+    process: its Process object; pid, exitcode: ints (exitcode None if it cannot be known); held: list of (ordinal,
+    receiver, piece number or None, description) that it had taken and not answered; stacks: str, what faulthandler wrote
+    when it crashed; ready: whether it ever was ready for a task.
+    """
+
+    __slots__ = ("process", "pid", "exitcode", "held", "stacks", "ready")
+
+    def __init__(self, process, exitcode, held, stacks, ready):
+        self.process = process
+        self.pid = process.pid
+        self.exitcode = exitcode
+        self.held = held
+        self.stacks = stacks
+        self.ready = ready
+
+    def error(self, task=""):
+        """A WorkerLostError about it and the *task* (str) that it ran."""
+        return WorkerLostError(self.pid, self.exitcode, task, self.stacks)
+
+
+class _WakeDescriptor:
+    """An eventfd that is closed when the last one who could write to it is gone."""
+
+    __slots__ = ("number",)
+
+    def __init__(self):
+        self.number = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def ring(self):
+        try:
+            os.eventfd_write(self.number, 1)
+        except BlockingIOError:
+            pass  # it is full of rings
+
+    def silence(self):
+        try:
+            os.eventfd_read(self.number)
+        except BlockingIOError:
+            pass
+
+    def __del__(self, close=os.close):
+        close(self.number)
+
+
+class Supervisor:
+    """The workers of a crew.
+
+    context: a multiprocessing context; processes: int, how many workers there should be; initializer, initargs: called in each
+    worker first; maxtasks: int or None, tasks (pieces of a map) after which a worker is replaced; max_memory: int or None,
+    resident bytes above which it is, after a task; slots: int, the most workers there can ever be at a time.
+
+    Attributes: crew; workers, the list of the Process objects; processes; state, one of RUN, CLOSE, TERMINATE; failure, None or
+    the exception because of which no worker is started any more.
+    """
+
+    thread_name = "mpfast-crew"
+    worker_name = "PoolWorker"
+
+    def __init__(self, context, processes, *, initializer=None, initargs=(), maxtasks=None, max_memory=None, slots=None):
+        self.context = context
+        self.processes = processes
+        self.initializer = initializer
+        self.initargs = initargs
+        self.maxtasks = maxtasks
+        self.max_memory = max_memory
+        self.crew = _native.core.Crew(slots or processes + SPARE_SLOTS)
+        self.workers = []
+        self.state = RUN
+        self.failure = None
+        self.feeding = 0  # inputs that are still being read
+        self.listening = False
+        self._by_process = {}  # Process object -> Worker
+        self._population = threading.RLock()
+        self._thread = None
+        self._owner_pid = os.getpid()
+        self._wake = _WakeDescriptor()
+        self._later = collections.deque()
+        self._overdue = {}  # ordinal of a task whose worker was killed for it -> seconds it was given
+        self._unready = 0  # workers in a row that ended before they were ready
+        self._start_at = 0.0  # when the next worker may be started
+        self._poll = None  # to be made anew when None
+
+    # ---- for owners to override
+
+    def make_process(self, slot, stacks):
+        """Returns the Process object, not started, of the worker for *slot*."""
+        process = self.context.Process(target=work, args=self.worker_arguments(slot, stacks))
+        process.name = process.name.replace("Process", self.worker_name)
+        process.daemon = True
+        return process
+
+    def worker_arguments(self, slot, stacks):
+        """Returns the arguments of work()."""
+        return (self.crew, slot, self.initializer, self.initargs, self.maxtasks, self.max_memory, stacks.address())
+
+    def wants_results(self):
+        """Whether results that nobody waits for have to be collected.  Asked whenever some were."""
+        return self.state == CLOSE
+
+    def worker_died(self, death):
+        """Deal with a :class:`Death`.  What death.held lists has to be failed or retried."""
+        for ordinal, _, _, task in death.held:
+            self.crew.fail(ordinal, death.error(task))
+
+    def timed_out(self, ordinal, task, seconds, death):
+        """Fail a task that was ended because it took longer than it was given."""
+        self.crew.fail(ordinal, TimeoutError(f"{task} took longer than its timeout; worker {death.pid} was ended"))
+
+    def fail_all(self, error):
+        """End every unresolved task with *error*, because there are no workers and will be none."""
+        self.crew.cancel_all()
+        for receiver in self.crew.receivers():
+            receiver.finish(False, error)
+
+    # ---- workers
+
+    def missing(self):
+        """How many workers have to be started now."""
+        if self.failure is not None or self.state == TERMINATE or self.crew.closed:
+            return 0
+        return max(0, self.processes - len(self.workers))
+
+    def populate(self):
+        """Start the workers that are missing, in the calling thread.  Raises what starting one raises."""
+        with self._population:
+            for _ in range(self.missing()):
+                if self.state == TERMINATE:
+                    break
+                self._start_worker()
+        self._poll = None
+
+    def _start_worker(self):
+        slot = self.crew.add_worker()
+        stacks = Stacks()
+        try:
+            process = self.make_process(slot, stacks)
+            process.start()
+        except BaseException:
+            self.crew.lost(slot)
+            stacks.close()
+            raise
+        self._by_process[process] = Worker(process, slot, stacks)
+        self.workers.append(process)
+        util.debug("added worker")
+        if self.state == TERMINATE:  # by a finalizer that ran in this thread meanwhile
+            process.terminate()
+
+    def dismiss_surplus(self):
+        """Have the workers that are too many leave after their present task, idle ones first."""
+        with self._population:
+            surplus = len(self.workers) - self.processes
+            if surplus > 0:
+                workers = [self._by_process[process] for process in self.workers]
+                workers.sort(key=lambda worker: self.crew.worker(worker.slot)[1] == "busy")
+                for worker in workers[:surplus]:
+                    self.crew.dismiss(worker.slot)
+
+    # ---- the thread
+
+    def start_thread(self):
+        """Have the supervising thread run.  After the first workers are started: forking is safe before there are threads."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name=self.thread_name, daemon=True)
+            self._thread.start()
+
+    def on_thread(self):
+        """Whether the caller is the supervising thread."""
+        return threading.current_thread() is self._thread
+
+    def wake(self):
+        """Have the thread look at everything."""
+        self._wake.ring()
+
+    def call_later(self, function, *arguments):
+        """Have the thread call *function*."""
+        self._later.append((function, arguments))
+        self.wake()
+
+    def listen(self):
+        """Have the thread collect results as they arrive, until wants_results() is false.  To be called after submitting."""
+        if not self.listening:
+            self.listening = True
+            self.crew.listen(True)
+            self.wake()
+
+    def _watch(self):
+        try:
+            while self._turn():
+                pass
+        except BaseException as error:
+            self.failure = self.failure or error
+            self.fail_all(error)
+            raise
+        finally:
+            self._poll = None
+
+    def _turn(self):
+        """Sleep, then do what there is to do.  Returns whether to go on."""
+        if self.state == TERMINATE:
+            return False
+        if self._poll is None:
+            self._poll = self._make_poll()
+        ready = dict(self._poll.poll(self._milliseconds()))
+        if self._wake.number in ready:
+            self._wake.silence()
+        if self.state == TERMINATE:
+            return False
+        self._collect()
+        self._run_later()
+        self._bury(ready)
+        self._replace()
+        return self.state != CLOSE or not self._finish_closed()
+
+    def _make_poll(self):
+        poll = select.poll()
+        poll.register(self._wake.number, select.POLLIN)
+        poll.register(self.crew.fileno(), select.POLLIN)
+        with self._population:
+            for worker in self._by_process.values():
+                poll.register(worker.descriptor, select.POLLIN)
+        return poll
+
+    def _milliseconds(self):
+        """How long to sleep; None: until something happens."""
+        if self._later:
+            return 0
+        waits = []
+        seconds = self._end_overdue()
+        if seconds is not None:
+            waits.append(seconds)
+        if self.missing() and (self.state == RUN or self._has_work()):
+            waits.append(self._start_at - time.monotonic())
+        return max(0, int(min(waits) * 1000) + 1) if waits else None
+
+    def _collect(self):
+        if not self.listening:
+            return
+        self.crew.collect(None, 0)
+        if not self.wants_results():
+            self.listening = False
+            self.crew.listen(False)
+            if self.wants_results():  # since a moment ago, by who saw that we were listening
+                self.listen()
+
+    def _run_later(self):
+        for _ in range(len(self._later)):
+            function, arguments = self._later.popleft()
+            function(*arguments)
+            function = arguments = None
+
+    # ---- deaths
+
+    def _bury(self, ready):
+        """See to the workers whose descriptors are *ready*: they have ended."""
+        deaths = []
+        with self._population:
+            if self.state == TERMINATE:
+                return
+            for worker in [w for w in self._by_process.values() if w.descriptor in ready]:
+                deaths.append(self._bury_one(worker))
+                self._poll = None
+        for death in deaths:
+            if death.ready:
+                self._unready = 0
+            else:
+                self._count_unready(death)
+            self._settle_overdue(death)
+            self.worker_died(death)
+
+    def _bury_one(self, worker):
+        process = worker.process
+        exitcode = worker.exitcode()
+        ready = self.crew.worker(worker.slot)[1] != "starting"
+        held = self.crew.lost(worker.slot)
+        death = Death(process, exitcode, held, worker.stacks.read() if exitcode else "", ready)
+        worker.release()
+        del self._by_process[process]
+        self.workers.remove(process)
+        process.join()
+        util.debug("cleaning up worker %d", death.pid)
+        return death
+
+    def _count_unready(self, death):
+        self._unready += 1
+        late = self._unready - FIRST_DELAYS
+        if late > 0:
+            self._start_at = time.monotonic() + min(LONGEST_DELAY, 0.01 * 2 ** late)
+        if self._unready >= max(PATIENCE, 3 * self.processes):
+            self._fail(death.error("nothing yet: workers end again and again before they are ready for a task"))
+
+    def _fail(self, error):
+        """There will be no more workers."""
+        self.failure = error
+        self.fail_all(error)
+
+    def _replace(self):
+        if not self.missing() or time.monotonic() < self._start_at:
+            return
+        if self.state == CLOSE and not self._has_work():
+            return
+        try:
+            self.populate()
+        except Exception as error:  # no memory, no more processes: try again, but not for ever
+            self._poll = None
+            self._unready += 1
+            self._start_at = time.monotonic() + min(LONGEST_DELAY, 0.01 * 2 ** self._unready)
+            if self._unready >= PATIENCE and not self.workers:
+                self._fail(error)
+
+    # ---- timeouts of tasks
+
+    def _end_overdue(self):
+        """Kill the workers of tasks that take too long.  Returns the seconds until the next could, None for never."""
+        overdue, seconds = self.crew.overdue()
+        if overdue:
+            with self._population:
+                slots = {worker.slot: worker for worker in self._by_process.values()}
+                for slot, ordinal in overdue:
+                    if slot in slots and ordinal not in self._overdue:
+                        self._overdue[ordinal] = slot
+                        slots[slot].process.kill()
+        return seconds
+
+    def _settle_overdue(self, death):
+        left = []
+        for entry in death.held:
+            if self._overdue.pop(entry[0], None) is None:
+                left.append(entry)
+            else:
+                self.timed_out(entry[0], entry[3], None, death)
+        death.held = left
+
+    # ---- the end
+
+    def _has_work(self):
+        return bool(self.feeding or self._later or self.crew.pending)
+
+    def _finish_closed(self):
+        """For a closed crew: whether everything is done and all workers have left."""
+        if self._has_work():
+            self.listen()
+            if self.failure is None or self.workers:
+                return False
+            self.fail_all(self.failure)
+        if not self.crew.closed:
+            self.crew.close()
+        return not self.workers
+
+    def close(self):
+        """No more tasks: workers leave when all are done, and the thread ends."""
+        if self.state == RUN:
+            self.state = CLOSE
+            self.wake()
+
+    def terminate(self, error=None):
+        """End the workers at once, and every unresolved task with *error*.  Waits until they have ended.
+
+        May be called by a finalizer, in whatever thread and wherever that is just now.
+        """
+        if self._owner_pid != os.getpid():
+            return
+        self.state = TERMINATE
+        self.wake()
+        with self._population:
+            workers = list(self._by_process.values())
+            for worker in workers:
+                worker.process.terminate()
+            self.crew.abandon()  # one that a handler of the program's keeps alive leaves after its task
+            for worker in workers:
+                worker.ended()
+                worker.process.join()
+                self.crew.lost(worker.slot)
+                worker.release()
+            self._by_process.clear()
+        self.fail_all(error or ProcessError("terminated before the task was done"))
+
+    def join(self):
+        """Wait for the thread and the workers; after close() or terminate()."""
+        if self._thread is not None and not self.on_thread():
+            self._thread.join()
+        for process in list(self.workers):
+            process.join()
+
+    def finalize(self):
+        """For the finalizer of the owner: terminate(), and wait for the thread unless that may be for ever."""
+        if self._owner_pid != os.getpid():
+            return
+        self.terminate()
+        if self._thread is not None and not self.on_thread():
+            self._thread.join(FINALIZER_PATIENCE)

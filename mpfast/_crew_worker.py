@@ -1,0 +1,90 @@
+"""What a worker process of a crew runs, and what it leaves behind when it crashes."""
+import os
+import signal
+import stat
+
+
+class Stacks:
+    """A file in memory for the stacks that faulthandler writes in a worker that crashes.  Read by the parent."""
+
+    __slots__ = ("_descriptor",)
+
+    LONGEST = 1 << 16  # bytes
+
+    def __init__(self):
+        try:
+            self._descriptor = os.memfd_create("mpfast-stacks", os.MFD_CLOEXEC)
+        except (AttributeError, OSError):
+            self._descriptor = -1
+
+    def address(self):
+        """What the worker opens it by: (pid, descriptor), or None."""
+        return None if self._descriptor < 0 else (os.getpid(), self._descriptor)
+
+    def read(self):
+        """Returns what was written, a str."""
+        if self._descriptor < 0:
+            return ""
+        return os.pread(self._descriptor, self.LONGEST, 0).decode("utf-8", "backslashreplace")
+
+    def close(self):
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def _record_crashes(address):
+    """Have faulthandler write to the file at *address*, unless the program has it write somewhere else."""
+    import faulthandler
+    if address is None or faulthandler.is_enabled():
+        return
+    try:
+        descriptor = os.open("/proc/%d/fd/%d" % address, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    except OSError:
+        return
+    faulthandler.enable(descriptor)
+
+
+def _follow_parent():
+    """Have this process ended when its parent is: the kernel sends SIGTERM when the parent's end of the pipe closes."""
+    import fcntl
+    from multiprocessing import parent_process
+    try:
+        sentinel = parent_process().sentinel
+        if not stat.S_ISFIFO(os.fstat(sentinel).st_mode):
+            return
+        fcntl.fcntl(sentinel, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGTERM)
+        fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | fcntl.FASYNC)
+    except (AttributeError, OSError, TypeError, ValueError):
+        pass  # an idle worker notices all the same
+
+
+def _wrap(exception):
+    from multiprocessing import pool
+    return pool.ExceptionWithTraceback(exception, exception.__traceback__)
+
+
+def _unencodable(error, value, ok):
+    from multiprocessing import pool, util
+    wrapped = pool.MaybeEncodingError(error, value)
+    util.debug("Possible encoding error while sending result: %s" % wrapped)
+    return wrapped
+
+
+def work(crew, slot, initializer, initargs, maxtasks, max_memory, stacks, wrap=_wrap, unencodable=_unencodable):
+    """Do the tasks of *crew* as its worker *slot* until there is nothing more to do.
+
+    stacks: what Stacks.address() gave; the other arguments are those of Supervisor and of _core.crew_work.
+    """
+    from multiprocessing import util
+    from . import _core
+    _follow_parent()
+    _record_crashes(stacks)
+    try:
+        if initializer is not None:
+            initializer(*initargs)
+        reason = _core.crew_work(crew, slot, wrap, unencodable, maxtasks, max_memory)
+    except KeyboardInterrupt:
+        raise SystemExit(-signal.SIGINT & 0xff) from None  # the parent was interrupted too, and says so
+    util.debug("worker exiting: %s", reason)
