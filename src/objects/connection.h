@@ -17,6 +17,7 @@ struct mpf_connection {
     int fd; /* the socket; -1: closed */
     int select_fd, pending_fd; /* see connection_fileno; -1: none */
     bool readable, writable;
+    _Atomic int64_t looked; /* when an empty poll() last asked the socket */
 };
 
 /* Whether what is sent to this end arrives in its lane. */

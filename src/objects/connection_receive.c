@@ -18,9 +18,12 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "memory/participant.h"
 #include "objects/errors.h"
 #include "objects/message.h"
 #include "platform/clock.h"
+
+#define CONNECTION_LOOK_NS (10 * 1000 * 1000)
 
 /* Sleeps on the socket. 0: look again, -ETIMEDOUT, -EINTR with an exception set. */
 static int
@@ -54,10 +57,6 @@ connection_await(struct mpf_connection *c, struct mpf_wait *wait)
     if (mpf_lane_diverted(c->in)) {
         mpf_pipe_settle(c->end.arena, c->in, c->fd);
         return mpf_lane_count(c->in) != 0 ? 0 : MPF_CONNECTION_BY_SOCKET;
-    }
-    if (wait->park.deadline == 0) {
-        int rc = mpf_pipe_prepare_sleep(c->end.arena, c->in, c->fd);
-        return rc <= 0 ? rc : -EAGAIN;
     }
     struct mpf_ref held; /* another thread may close the connection, and with it the pipe, while this one waits */
     int rc = mpf_block_ref(&c->end, &held);
@@ -283,18 +282,34 @@ mpf_connection_recv_bytes_into(PyObject *self, PyObject *args, PyObject *kwargs)
     return result;
 }
 
+/* Whether the other side is gone, when nothing says so in shared memory. A process that has ended is seen at once by its
+ * life word; an end whose socket alone was closed, by the socket, which is asked now and then. 0: look again, -EAGAIN, -EPIPE. */
+static int
+connection_glance(struct mpf_connection *c)
+{
+    int64_t now = mpf_clock_now();
+    if (now - atomic_load_explicit(&c->looked, memory_order_relaxed) >= CONNECTION_LOOK_NS) {
+        atomic_store_explicit(&c->looked, now, memory_order_relaxed);
+        int rc = mpf_pipe_look(c->end.arena, c->in, c->fd);
+        return rc <= 0 ? rc : -EAGAIN;
+    }
+    return mpf_participant_reap(c->end.arena) > 0 ? 0 : -EAGAIN;
+}
+
 /* Whether recv would not block: a message, or the end. 1, 0, MPF_CONNECTION_BY_SOCKET + 1, -1 with an exception. */
 static int
 connection_ready(struct mpf_connection *c, int64_t deadline)
 {
     struct mpf_wait wait;
-    mpf_wait_init(&wait, c->end.arena, deadline);
+    if (deadline != 0) {
+        mpf_wait_init(&wait, c->end.arena, deadline);
+    }
     while (mpf_lane_count(c->in) == 0) {
-        if (atomic_load_explicit(&c->in->closed, memory_order_acquire) & MPF_LANE_NO_WRITERS &&
-            !mpf_lane_diverted(c->in)) {
+        bool diverted = mpf_lane_diverted(c->in);
+        if (!diverted && atomic_load_explicit(&c->in->closed, memory_order_acquire) & MPF_LANE_NO_WRITERS) {
             return 1;
         }
-        int rc = connection_await(c, &wait);
+        int rc = deadline != 0 || diverted ? connection_await(c, &wait) : connection_glance(c);
         if (rc == MPF_CONNECTION_BY_SOCKET) {
             return MPF_CONNECTION_BY_SOCKET + 1;
         }

@@ -10,17 +10,15 @@
  *
  * Invariants.
  *   consumed <= published; published - consumed messages are readable from the head cursor on.
- *   Bytes behind the tail cursor mean nothing. The segments from `first` on, `tail_segment`, `retired`, and the blocks of
- *   readable SPILL records belong to the lane; so do `tail_block` and `head_block` as said below.
+ *   Bytes behind the tail cursor mean nothing. The blocks of readable SPILL records belong to the lane; so do the segments
+ *   (chain.c), and `tail_block` and `head_block` as said below.
  *   A segment always has room for one JUMP after its last record.
  *
  * Commit. A producer writes its records and the other cursor, then stores `published`: that one store makes all of it
  * visible (a batch too). A consumer copies the message out, writes the other cursor, then stores `consumed`.
  *
- * Death of a producer: before `published` nothing has happened: the next one overwrites the bytes. A new segment is
- * owned by its producer until mpf_block_put moves it into `tail_segment` (atomically: it is in exactly one place);
- * linking it (old->next) comes before clearing `tail_segment`, and the next producer looks at old->next first. The block
- * of a long message is moved into `tail_block` the same way, with the value of `published` beside it: if that has
+ * Death of a producer: before `published` nothing has happened: the next one overwrites the bytes. The block of a long
+ * message is moved into `tail_block` in one step, with the value of `published` beside it: if that has
  * not changed by the time the next producer comes, the message was not published and the block is dropped, else it is
  * the record's. After `published`, only the wake-up can be missing: sleepers look again after every death (park.h).
  *
@@ -28,8 +26,7 @@
  * consumer that had it. Where the lane has a ledger, `consumed` and the consumer's line change as one (the section's
  * log). A long message's block gets the consumer's reference first, while the record still has one; the record's
  * stands in `head_block`, with the value of `consumed`: the next consumer drops it if the message was consumed, and forgets
- * it if not. A segment that is passed goes through `retired`:
- * if it is still `first` it has not been unlinked yet, else it is dropped from there. */
+ * it if not. */
 #include "transport/lane.h"
 
 #include <errno.h>
@@ -52,19 +49,11 @@ struct spill_shm {
     uint64_t generation;
 };
 
-struct segment_shm {
-    mpf_off next;
-    uint64_t bytes; /* with this header */
-};
-
-#define SEGMENT_FIRST 2016
-#define SEGMENT_MAX 65440 /* with its block header just below the allocator's unit of 64 KiB */
 #define RECORD_BYTES(payload) ((sizeof(struct record_shm) + (payload) + 15) & ~(uint64_t)15)
 
 static uint64_t count_of(uint64_t word) { return word >> 1; }
 static uint64_t next_word(uint64_t word, uint64_t messages) { return ((count_of(word) + messages) << 1) | (~word & 1); }
 
-static struct segment_shm *segment_at(struct mpf_arena *arena, mpf_off off) { return mpf_at(arena, off); }
 static struct record_shm *record_at(struct mpf_arena *arena, mpf_off off) { return mpf_at(arena, off); }
 
 static void copy_cursor(struct mpf_lane_cursor_shm *to, mpf_off pos, mpf_off segment, uint64_t bytes) {
@@ -75,30 +64,17 @@ static void copy_cursor(struct mpf_lane_cursor_shm *to, mpf_off pos, mpf_off seg
 
 /* ---- creation and destruction ---- */
 
-static int allocate_segment(struct mpf_arena *arena, uint64_t bytes, mpf_off *where) {
-    struct mpf_ref ref;
-    int rc = mpf_block_alloc_dirty(arena, bytes, MPF_BLOCK_TABLE, &ref);
-    if (rc < 0)
-        return rc;
-    struct segment_shm *segment = segment_at(arena, ref.off);
-    segment->next = 0;
-    segment->bytes = bytes;
-    MPF_FAULT("lane.segment.allocated");
-    mpf_block_put(&ref, where);
-    return 0;
-}
-
 int mpf_lane_init(struct mpf_arena *arena, struct mpf_lane_shm *lane, bool by_bytes) {
     memset(lane, 0, sizeof *lane);
     lane->by_bytes = by_bytes;
     mpf_section_init(&lane->tail, 0);
     mpf_section_init(&lane->head, MPF_LANE_HEAD_LOG);
-    int rc = allocate_segment(arena, SEGMENT_FIRST, &lane->first);
+    int rc = mpf_chain_init(arena, &lane->chain_head);
     if (rc < 0)
         return rc;
-    mpf_off start = lane->first + sizeof(struct segment_shm);
-    copy_cursor(&lane->tail_cursor[0], start, lane->first, 0);
-    copy_cursor(&lane->head_cursor[0], start, lane->first, 0);
+    mpf_off first = lane->chain_head.first;
+    copy_cursor(&lane->tail_cursor[0], mpf_segment_start(first), first, 0);
+    copy_cursor(&lane->head_cursor[0], mpf_segment_start(first), first, 0);
     return 0;
 }
 
@@ -112,8 +88,8 @@ static void drop_messages(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
     while (left > 0) {
         struct record_shm *record = record_at(arena, pos);
         if (record->kind == RECORD_JUMP) {
-            segment = segment_at(arena, segment)->next;
-            pos = segment + sizeof(struct segment_shm);
+            segment = mpf_segment_at(arena, segment)->next;
+            pos = mpf_segment_start(segment);
             continue;
         }
         uint64_t payload = record->length;
@@ -132,24 +108,12 @@ static void drop_messages(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
 
 void mpf_lane_destroy(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
     mpf_ledger_destroy(arena, &lane->ledger);
-    if (lane->first == 0)
+    if (lane->chain_head.first == 0)
         return;
     repair_tail(arena, lane);
     repair_head(arena, lane);
     drop_messages(arena, lane);
-    if (lane->tail_segment != 0) {
-        bool linked = false;
-        for (mpf_off s = lane->first; s != 0; s = segment_at(arena, s)->next)
-            linked |= s == lane->tail_segment;
-        if (linked)
-            lane->tail_segment = 0;
-        else
-            mpf_block_replace(arena, &lane->tail_segment, 0);
-    }
-    while (lane->first != 0) {
-        mpf_block_replace(arena, &lane->first, segment_at(arena, lane->first)->next);
-        MPF_FAULT("lane.destroy.segment");
-    }
+    mpf_chain_destroy(arena, &lane->chain_tail, &lane->chain_head, &lane->spare);
 }
 
 void mpf_lane_recover(struct mpf_lane_shm *lane) {
@@ -223,28 +187,15 @@ struct tail {
 };
 
 static int next_segment(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint64_t need, struct tail *tail) {
-    struct segment_shm *old = segment_at(arena, tail->segment);
-    if (old->next == 0) {
-        uint64_t fit = sizeof(struct segment_shm) + need + RECORD_BYTES(0);
-        if (lane->tail_segment != 0 && segment_at(arena, lane->tail_segment)->bytes < fit)
-            mpf_block_replace(arena, &lane->tail_segment, 0);
-        if (lane->tail_segment == 0) {
-            uint64_t bytes = old->bytes * 4 < SEGMENT_MAX ? old->bytes * 4 : SEGMENT_MAX;
-            int rc = allocate_segment(arena, bytes < fit ? fit : bytes, &lane->tail_segment);
-            if (rc < 0)
-                return rc;
-        }
-        MPF_FAULT("lane.segment.owned");
-        old->next = lane->tail_segment;
-        atomic_signal_fence(memory_order_seq_cst); /* linked before it is forgotten here */
-        MPF_FAULT("lane.segment.linked");
-    }
-    lane->tail_segment = 0;
+    mpf_off next;
+    int rc = mpf_chain_extend(arena, &lane->chain_tail, &lane->spare, tail->segment, need + RECORD_BYTES(0), &next);
+    if (rc < 0)
+        return rc;
     struct record_shm *jump = record_at(arena, tail->pos);
     jump->length = 0;
     jump->kind = RECORD_JUMP;
-    tail->segment = old->next;
-    tail->pos = tail->segment + sizeof(struct segment_shm);
+    tail->segment = next;
+    tail->pos = mpf_segment_start(next);
     return 0;
 }
 
@@ -252,7 +203,7 @@ static int next_segment(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint
 static int reserve(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint64_t payload, struct tail *tail,
                    struct record_shm **record) {
     uint64_t need = RECORD_BYTES(payload);
-    while (tail->pos + need + RECORD_BYTES(0) > tail->segment + segment_at(arena, tail->segment)->bytes) {
+    while (tail->pos + need + RECORD_BYTES(0) > mpf_segment_end(arena, tail->segment)) {
         int rc = next_segment(arena, lane, need, tail);
         if (rc < 0)
             return rc;
@@ -415,25 +366,7 @@ static void repair_head(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
         else
             mpf_block_replace(arena, &lane->head_block, 0);
     }
-    if (lane->retired != 0) {
-        if (lane->retired == lane->first)
-            lane->retired = 0;
-        else
-            mpf_block_replace(arena, &lane->retired, 0);
-    }
-}
-
-static void retire_segments(struct mpf_arena *arena, struct mpf_lane_shm *lane, mpf_off current) {
-    while (lane->first != current) {
-        mpf_off next = segment_at(arena, lane->first)->next;
-        lane->retired = lane->first;
-        atomic_signal_fence(memory_order_seq_cst); /* marked before it is unlinked */
-        MPF_FAULT("lane.retire.marked");
-        lane->first = next;
-        atomic_signal_fence(memory_order_seq_cst); /* unlinked before it is dropped */
-        MPF_FAULT("lane.retire.unlinked");
-        mpf_block_replace(arena, &lane->retired, 0);
-    }
+    mpf_chain_repair(arena, &lane->chain_head, &lane->spare);
 }
 
 /* A long message: the record's block becomes this process's too. Undone by its own list of references until `consumed`. */
@@ -463,8 +396,8 @@ static int copy_out(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct t
     while (done < count && done < available) {
         struct record_shm *record = record_at(arena, head->pos);
         if (record->kind == RECORD_JUMP) {
-            head->segment = segment_at(arena, head->segment)->next;
-            head->pos = head->segment + sizeof(struct segment_shm);
+            head->segment = mpf_segment_at(arena, head->segment)->next;
+            head->pos = mpf_segment_start(head->segment);
             continue;
         }
         if (record->kind == RECORD_SPILL)
@@ -532,7 +465,7 @@ static int get_inside(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *
     if (done <= 0)
         return done < 0 ? done : -EAGAIN;
     head_commit(arena, lane, &head, (uint32_t)done, line);
-    retire_segments(arena, lane, head.segment);
+    mpf_chain_retire(arena, &lane->chain_head, &lane->spare, head.segment);
     return done;
 }
 

@@ -11,6 +11,7 @@
 #include "memory/block.h"
 #include "memory/section.h"
 #include "sync/eventcount.h"
+#include "transport/chain.h"
 #include "transport/ledger.h"
 
 #define MPF_LANE_INLINE_MAX 16384 /* longer messages travel in a block of their own */
@@ -29,7 +30,7 @@ struct mpf_lane_shm {
     _Alignas(32) struct mpf_section_shm tail;
     _Atomic uint64_t published; /* messages << 1 | which of the two cursors is valid */
     struct mpf_lane_cursor_shm tail_cursor[2];
-    mpf_off tail_segment; /* a segment allocated and not linked yet */
+    struct mpf_chain_tail_shm chain_tail;
     mpf_off tail_block;   /* the block of a message that is being published ... */
     uint64_t tail_block_at; /* ... when `published` was this */
     char tail_padding[32];
@@ -39,8 +40,7 @@ struct mpf_lane_shm {
     _Atomic uint64_t consumed; /* as published */
     struct mpf_lane_cursor_shm head_cursor[2];
     _Atomic uint64_t seen; /* of `published`, by a consumer: spares the next ones a look at the producers' cache line */
-    mpf_off first;      /* oldest segment of the chain */
-    mpf_off retired;    /* a segment on its way out of the chain */
+    struct mpf_chain_head_shm chain_head;
     mpf_off head_block; /* the block of a message that is being consumed ... */
     uint64_t head_block_at; /* ... when `consumed` was this */
     char head_padding[32];
@@ -51,6 +51,7 @@ struct mpf_lane_shm {
     _Atomic uint32_t bells;  /* != 0: readers sleep on a descriptor; announced and withdrawn inside `tail` */
     _Atomic uint32_t seekers; /* readers that wait for a message, awake or asleep: a hint, wrong after a kill for a while */
     uint32_t by_bytes; /* the limit is one of bytes: the room of one message may be enough for several. Set at creation */
+    struct mpf_chain_spare_shm spare;
     struct mpf_ledger_shm ledger; /* inside `head`; used by queues whose tasks are finished one by one */
 };
 

@@ -103,16 +103,21 @@ static int take_rings(int fd) {
     }
 }
 
-int mpf_pipe_prepare_sleep(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) {
+static int look(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd, bool announce) {
     int rc = 0;
     mpf_section_enter(arena, &in->tail);
     if (mpf_lane_count(in) == 0 && !mpf_lane_diverted(in)) {
         rc = take_rings(fd) ? -EPIPE : 1;
-        atomic_store_explicit(&in->bells, 1, memory_order_relaxed);
+        if (announce)
+            atomic_store_explicit(&in->bells, 1, memory_order_relaxed);
     }
     mpf_section_leave(arena, &in->tail);
     return rc;
 }
+
+int mpf_pipe_prepare_sleep(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) { return look(arena, in, fd, true); }
+
+int mpf_pipe_look(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) { return look(arena, in, fd, false); }
 
 void mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) {
     if (atomic_load_explicit(&in->closed, memory_order_acquire) & MPF_LANE_SETTLED)

@@ -33,7 +33,9 @@ void mpf_pipe_ring(void *bell); /* an mpf_lane_ringer's; a socket that was close
 /* A reader is about to sleep on its socket: takes the rings off it and announces the sleeper. 1: it may sleep. 0: there is
  * something to get, or the pipe is diverted. -EPIPE: nothing to get, and the other side is gone. */
 int mpf_pipe_prepare_sleep(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd);
-/* The same without announcing anybody: afterwards the socket holds frames only, if the pipe is diverted. */
+/* The same for one that will not sleep. */
+int mpf_pipe_look(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd);
+/* Takes the rings off, whatever is in the lane: afterwards the socket holds frames only, if the pipe is diverted. */
 void mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd);
 
 /* Block hooks of the pipe itself (its ends have their own). */

@@ -31,6 +31,8 @@ static int put_from(int side, uint32_t number) {
 
 static int prepare(int side) { return mpf_pipe_prepare_sleep(arena, mpf_pipe_in(&ends[side]), sockets[side]); }
 
+static int look(int side) { return mpf_pipe_look(arena, mpf_pipe_in(&ends[side]), sockets[side]); }
+
 static bool readable(int side, int milliseconds) {
     struct pollfd target = {.fd = sockets[side], .events = POLLIN};
     return poll(&target, 1, milliseconds) == 1;
@@ -68,6 +70,23 @@ static void test_rings(void) {
     expect_next(mpf_pipe_in(&ends[1]), 0, 1);
     CHECK_EQUAL(prepare(1), 1); /* took the ring off */
     CHECK(!readable(1, 0));
+    teardown();
+}
+
+/* A look takes rings off as one that will sleep does, and leaves no word that anybody sleeps. */
+static void test_look(void) {
+    setup(true);
+    CHECK_EQUAL(prepare(1), 1);
+    CHECK_EQUAL(put_from(0, 0), 0);
+    CHECK_EQUAL(look(1), 0); /* something to get */
+    expect_next(mpf_pipe_in(&ends[1]), 0, 0);
+    CHECK_EQUAL(look(1), 1);
+    CHECK(!readable(1, 0)); /* took the ring off */
+    CHECK_EQUAL(put_from(0, 1), 0);
+    CHECK(!readable(1, 0)); /* and was not rung for */
+    expect_next(mpf_pipe_in(&ends[1]), 0, 1);
+    CHECK_EQUAL(shutdown(sockets[0], SHUT_RDWR), 0);
+    CHECK_EQUAL(look(1), -EPIPE);
     teardown();
 }
 
@@ -195,7 +214,7 @@ static void test_kill_the_settler(void) {
 }
 #endif
 
-CHECK_MAIN({"both_ways", test_both_ways}, {"one_way", test_one_way}, {"rings", test_rings}, {"diversion", test_diversion},
+CHECK_MAIN({"both_ways", test_both_ways}, {"one_way", test_one_way}, {"rings", test_rings}, {"look", test_look}, {"diversion", test_diversion},
            {"closing", test_closing}, {"room_for_several", test_room_for_several},
 #ifdef MPF_DEBUG
            {"kill_half_way", test_kill_half_way}, {"kill_the_ringer", test_kill_the_ringer},

@@ -47,6 +47,38 @@ def code(python):
     return run
 
 
+MARKED = """
+class Marked:
+    def __enter__(self):
+        open("/dev/null").close()
+
+    def __exit__(self, *_):
+        open("/dev/null").close()
+
+marked = Marked()
+"""
+
+
+@pytest.fixture
+def system_calls(tmp_path):
+    """Function (source) that runs code and returns the system calls it makes inside its "with marked" block."""
+    trace = tmp_path / "trace"
+    try:
+        subprocess.run(["strace", "-o", str(trace), "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("strace is not to be had")
+
+    def run(source):
+        subprocess.run(["strace", "-o", str(trace), sys.executable, "-c", MARKED + source], check=True, timeout=120,
+                       env=child_environment())
+        lines = trace.read_text().splitlines()
+        begin, end = [i for i, line in enumerate(lines) if '"/dev/null"' in line][-2:]
+        return [line for line in lines[begin + 1:end]
+                if not line.startswith(("newfstatat", "fstat", "ioctl", "lseek", "close", "---"))]
+
+    return run
+
+
 class Outcome:
     """What a user sees of a program."""
 

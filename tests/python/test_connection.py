@@ -292,6 +292,45 @@ def test_poll(pipe):
     assert right.recv() == 2
 
 
+def start_and_stay(started):
+    started.set()
+    signal.pause()
+
+
+def close_and_stay(connection, closed):
+    os.closerange(3, 1024)
+    closed.set()
+    signal.pause()
+
+
+def test_polling_finds_the_end_of_a_process_at_once(pipe):
+    left, right = pipe()
+    started = context.Event()
+    child = start(start_and_stay, started)
+    left.close()
+    started.wait()
+    assert right.poll() is False
+    child.kill()
+    child.join()
+    assert right.poll() is True
+    with pytest.raises(EOFError):
+        right.recv()
+
+
+def test_polling_finds_the_end_where_all_descriptors_were_closed(pipe):
+    left, right = pipe()
+    closed = context.Event()
+    child = start(close_and_stay, left, closed)
+    left.close()
+    closed.wait()
+    while not right.poll():
+        pass
+    with pytest.raises(EOFError):
+        right.recv()
+    child.kill()
+    child.join()
+
+
 def test_a_signal_ends_every_wait(pipe, interrupt):
     left, right = pipe()
     for call in (right.recv, right.recv_bytes, lambda: right.poll(None), lambda: right.poll(1000),
