@@ -147,7 +147,7 @@ class Supervisor:
         self.initargs = initargs
         self.maxtasks = maxtasks
         self.max_memory = max_memory
-        self.crew = _native.core.Crew(slots or processes + SPARE_SLOTS)
+        self.crew = self.make_crew(slots or processes + SPARE_SLOTS)
         self.workers = []
         self.state = RUN
         self.failure = None
@@ -165,6 +165,13 @@ class Supervisor:
         self._poll = None  # to be made anew when None
 
     # ---- for owners to override
+
+    def make_crew(self, slots):
+        """Returns the crew, for *slots* workers."""
+        return _native.core.Crew(slots)
+
+    def worker_started(self, process):
+        """Take notice of a worker's *process*, just started (in whatever thread)."""
 
     def make_process(self, slot, stacks):
         """Returns the Process object, not started, of the worker for *slot*."""
@@ -212,6 +219,8 @@ class Supervisor:
                     break
                 self._start_worker()
         self._poll = None
+        if self._thread is not None and not self.on_thread():
+            self.wake()
 
     def _start_worker(self):
         slot = self.crew.add_worker()
@@ -225,6 +234,7 @@ class Supervisor:
             raise
         self._by_process[process] = Worker(process, slot, stacks)
         self.workers.append(process)
+        self.worker_started(process)
         util.debug("added worker")
         if self.state == TERMINATE:  # by a finalizer that ran in this thread meanwhile
             process.terminate()
@@ -287,6 +297,7 @@ class Supervisor:
         ready = dict(self._poll.poll(self._milliseconds()))
         if self._wake.number in ready:
             self._wake.silence()
+            self._poll = None  # workers may have been added while it was made
         if self.state == TERMINATE:
             return False
         self._collect()
@@ -321,8 +332,8 @@ class Supervisor:
             return
         self.crew.collect(None, 0)
         if not self.wants_results():
-            self.listening = False
             self.crew.listen(False)
+            self.listening = False
             if self.wants_results():  # since a moment ago, by who saw that we were listening
                 self.listen()
 
