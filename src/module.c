@@ -52,6 +52,7 @@ static int (*const module_registrations[])(PyObject *module) = {
     mpf_mapping_register,
     mpf_shareable_list_register,
     mpf_inspect_register,
+    mpf_process_register,
 };
 
 static int
