@@ -46,11 +46,23 @@ def _record_crashes(address):
 
 
 def _follow_parent():
-    """Have this process ended when its parent is: the kernel sends SIGTERM when the parent's end of the pipe closes."""
-    import fcntl
+    """Have this process ended when the one that works with it is."""
     from multiprocessing import parent_process
+    from . import _core
+    parent = parent_process()
+    if parent is None:
+        return
+    if parent.pid == os.getppid():
+        _core.follow_parent()
+    else:
+        _follow_pipe(parent)  # a server forked this process for it
+
+
+def _follow_pipe(parent):
+    # The kernel sends a signal of our choice when the other end of a pipe closes, and the parent alone has that end.
+    import fcntl
     try:
-        sentinel = parent_process().sentinel
+        sentinel = parent.sentinel
         if not stat.S_ISFIFO(os.fstat(sentinel).st_mode):
             return
         fcntl.fcntl(sentinel, fcntl.F_SETOWN, os.getpid())
