@@ -14,6 +14,18 @@ def bar(total):
     return tqdm(total=total)
 
 
+def show(iterable, total):
+    """Generator over *iterable* that shows how many of *total* items (None: not known) it has given out."""
+    progress = bar(total)
+    try:
+        for item in iterable:
+            yield item
+            del item
+            progress.update(1)
+    finally:
+        progress.close()
+
+
 class PlainBar:
     """Writes "12/100" over itself."""
 
