@@ -40,7 +40,9 @@ struct mpf_crew {
     struct mpf_crew_shm *shm;
     struct mpf_ring ring;
     uint32_t next_lane; /* where the next collection starts */
-    _Atomic uint32_t direct_waiters;
+    _Atomic uint32_t waiters; /* threads in mpf_crew_await */
+    _Atomic uint32_t bumps;
+    _Atomic int64_t looked; /* when somebody last looked for dead workers */
 };
 
 /* Once per process, before the first arena is mapped. */
@@ -74,8 +76,8 @@ int mpf_crew_holder(struct mpf_crew *crew, uint64_t ticket, uint32_t *slot);
  * -ENOENT. */
 int mpf_crew_condemn(struct mpf_crew *crew, uint64_t ticket, uint32_t *slot);
 
-/* Every unsettled task in the order of putting: `visit` may not put. For clearing up: *cookie is still the caller's. */
-void mpf_crew_unsettled(struct mpf_crew *crew, void (*visit)(void *context, uint64_t ticket, uint64_t cookie), void *context);
+/* Every unsettled task in the order of putting: `visit` may settle, but not put. For clearing up. 0, -ENOMEM, -EPERM. */
+int mpf_crew_unsettled(struct mpf_crew *crew, void (*visit)(void *context, uint64_t ticket, uint64_t cookie), void *context);
 /* The task is over though no result came (its error was delivered otherwise); a result that comes later is dropped. Only for a
  * task that nobody can claim any more. */
 void mpf_crew_settle(struct mpf_crew *crew, uint64_t ticket);
@@ -111,8 +113,8 @@ enum mpf_crew_side {
     MPF_CREW_BACKGROUND, /* the one that serves callbacks: woken if no direct one waits */
 };
 
-/* (any thread) Until there is something to collect. `wanted`: how many results the caller needs at least: while it is the only direct
- * waiter it is left asleep until that many came, or a worker has nothing more to do (bounded by MPF_CREW_WANTED_MAX). `bumps` is a
+/* (any thread) Until there is something to collect. `wanted`: how many results the caller needs at least: while no other thread
+ * waits, a direct one is left asleep until that many came, or a worker has nothing more to do (bounded by MPF_CREW_WANTED_MAX). `bumps` is a
  * value of mpf_crew_bumps from before the caller looked at what it waits for: the wait ends when that has changed.
  * 0, -ECHILD (a worker is dead: see mpf_crew_lost), -ETIMEDOUT, -EINTR.
  * Spins first. After a 0 or -ECHILD: collect, or call mpf_crew_pass when not. */

@@ -27,7 +27,7 @@ struct mpf_ring {
     struct mpf_ring_segment *first, *last; /* chain that workers walk */
     struct mpf_ring_segment *spare;        /* settled ones */
     uint64_t next;      /* ordinal */
-    uint64_t unsettled; /* tasks put and not settled */
+    _Atomic uint64_t unsettled; /* tasks put and not settled; written by one thread */
 };
 
 /* A worker's place, private memory. */
@@ -56,15 +56,18 @@ int mpf_ring_put(struct mpf_ring *ring, const struct mpf_task_order *order, uint
 struct mpf_task_shm *mpf_ring_find(struct mpf_ring *ring, uint64_t ticket, uint64_t *cookie);
 /* The task is over: drops its payload, forgets the ticket; its slots can be used again. */
 void mpf_ring_settle(struct mpf_ring *ring, uint64_t ticket);
+/* Every unsettled task, in the order of putting. 0, -ENOMEM. */
+int mpf_ring_list(struct mpf_ring *ring, void (*visit)(void *context, uint64_t ticket, uint64_t cookie), void *context);
 /* Puts a kept task again, under a new ticket, and settles the old one. 0, -ENOMEM, -EINVAL (not kept). */
 int mpf_ring_put_again(struct mpf_ring *ring, uint64_t ticket, uint64_t *again);
 
 /* A worker: */
 
 void mpf_ring_begin(struct mpf_ring_cursor *cursor, struct mpf_arena *arena, struct mpf_ring_shm *shm);
-/* The oldest pending task for `worker`; `intent` is called with its ticket and record before each attempt. NULL: none. */
-struct mpf_task_shm *mpf_ring_claim(struct mpf_ring_cursor *cursor, uint32_t worker,
-                                    void (*intent)(void *context, uint64_t ticket), void *context, uint64_t *ticket);
+/* The oldest pending task becomes `worker`'s. *intent has its ticket before that, and may keep that of one that another was faster
+ * to claim. NULL: none. */
+struct mpf_task_shm *mpf_ring_claim(struct mpf_ring_cursor *cursor, uint32_t worker, _Atomic uint64_t *intent,
+                                    uint64_t *ticket);
 /* Whether there is something to claim. */
 bool mpf_ring_pending(struct mpf_ring_cursor *cursor);
 

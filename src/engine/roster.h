@@ -37,9 +37,16 @@ struct mpf_roster_shm {
 
 struct mpf_roster_entry_shm *mpf_roster_at(struct mpf_arena *arena, struct mpf_roster_shm *roster, uint32_t slot);
 
+/* Entries that are there; those of slots below exist. */
+uint32_t mpf_roster_count(const struct mpf_roster_shm *roster);
+
 /* The parent: the first free entry becomes STARTING. 0, -ENOMEM, -E2BIG (MPF_ROSTER_MAX workers). */
 int mpf_roster_reserve(struct mpf_arena *arena, struct mpf_roster_shm *roster, uint32_t *slot);
 
+/* The parent: the entry's process is gone and nothing of it is left to see to. */
+void mpf_roster_release(struct mpf_roster_entry_shm *entry);
+
+/* For the owner's hooks. */
 void mpf_roster_recover(struct mpf_arena *arena, struct mpf_roster_shm *roster);
 void mpf_roster_destroy(struct mpf_arena *arena, struct mpf_roster_shm *roster);
 

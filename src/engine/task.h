@@ -64,6 +64,14 @@ static inline uint32_t mpf_task_slots(uint32_t bytes) {
                : 1 + (bytes - MPF_TASK_FIRST_BYTES + MPF_TASK_FURTHER_BYTES - 1) / MPF_TASK_FURTHER_BYTES;
 }
 
+/* The parent: copies an inline payload in (at most MPF_TASK_INLINE_MAX bytes), or out, into a buffer as long. */
+struct mpf_task;
+void mpf_task_write(struct mpf_task_shm *record, const struct mpf_lane_message *message);
+void mpf_task_gather(struct mpf_task_shm *record, void *to);
+/* The worker that has claimed it: all of *task but the ticket. gathered: room for MPF_TASK_INLINE_MAX bytes. 0; -ENOMEM, -ESTALE: *task
+ * has no payload. */
+int mpf_task_open(struct mpf_arena *arena, struct mpf_task_shm *record, void *gathered, struct mpf_task *task);
+
 /* What the parent says of a new task. The payload is message (`bytes` bytes at `data`, or written by `write`; message.tag goes
  * with it) or, if block is given, that block, which becomes the crew's. */
 struct mpf_task_order {
