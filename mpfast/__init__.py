@@ -7,14 +7,14 @@
 
 Every public name of the running version's :mod:`multiprocessing` is here under the same name.  Beyond it:
 :func:`install`, :func:`uninstall`, :func:`doctor`, :func:`set_strict`, :func:`get_strict`, :class:`OwnerDied`,
-:class:`OwnerDiedWarning`.
+:class:`OwnerDiedWarning`, :class:`WorkerLostError`, :class:`ProcessGroup`.
 """
 import multiprocessing as _stdlib
 import sys
 from importlib import import_module as _import_module
 
 from . import _errors, context
-from ._errors import OwnerDied, OwnerDiedWarning
+from ._errors import OwnerDied, OwnerDiedWarning, WorkerLostError
 from ._version import VERSION as __version__
 
 __all__ = list(_stdlib.__all__)
@@ -70,10 +70,13 @@ def get_strict():
 
 
 def __getattr__(name):
+    if name == "ProcessGroup":
+        from ._group import ProcessGroup
+        return ProcessGroup
     if name in _SUBMODULES:
         return _import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted(set(globals()).union(_SUBMODULES))
+    return sorted({*globals(), *_SUBMODULES, "ProcessGroup"})

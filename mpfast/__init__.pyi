@@ -36,7 +36,12 @@ from typing import Final
 
 from . import context as context, process as process
 from ._doctor import Report
-from ._errors import OwnerDied as OwnerDied, OwnerDiedWarning as OwnerDiedWarning
+from ._errors import (
+    OwnerDied as OwnerDied,
+    OwnerDiedWarning as OwnerDiedWarning,
+    WorkerLostError as WorkerLostError,
+)
+from ._group import ProcessGroup as ProcessGroup
 from .context import Process as Process
 
 __all__ = [

@@ -1,4 +1,7 @@
 """What the standard library has no exception for.  The classes are the extension's; without it nothing raises them."""
+import signal
+from multiprocessing import ProcessError
+
 from . import _native
 
 OwnerDied = _native.native("OwnerDied")
@@ -31,3 +34,41 @@ if OwnerDied is None:
 else:
     set_strict = _native.core.set_strict
     get_strict = _native.core.get_strict
+
+
+class WorkerLostError(ProcessError):
+    """A process ended before it had finished what it was running.
+
+    pid: of the process.  exitcode: as :attr:`Process.exitcode`, -N for signal N; None if it is not known.  task: what it was
+    running, in words, or "".  stacks: those of its threads when it crashed, as text, or "".
+    """
+
+    __module__ = "mpfast"
+
+    def __init__(self, pid, exitcode, task="", stacks=""):
+        super().__init__(pid, exitcode, task, stacks)
+        self.pid = pid
+        self.exitcode = exitcode
+        self.task = task
+        self.stacks = stacks
+
+    @property
+    def signal(self):
+        """The name of the signal that killed it, or None."""
+        if self.exitcode is None or self.exitcode >= 0:
+            return None
+        try:
+            return signal.Signals(-self.exitcode).name
+        except ValueError:
+            return f"signal {-self.exitcode}"
+
+    def __str__(self):
+        if self.signal is not None:
+            how = f"was killed by {self.signal}"
+        elif self.exitcode is not None:
+            how = f"ended with exit code {self.exitcode}"
+        else:
+            how = "ended"
+        running = f" while it was running {self.task}" if self.task else ""
+        stacks = f"\n{self.stacks}" if self.stacks else ""
+        return f"process {self.pid} {how}{running}{stacks}"
