@@ -39,7 +39,8 @@ struct reader {
     struct mark first_marks[MARKS_FIRST];
 };
 
-static PyObject *get_value(struct reader *r, bool as_key);
+static PyObject *get_value(struct reader *r);
+static PyObject *get_key(struct reader *r);
 
 static PyObject *
 reject(struct reader *r, const char *why)
@@ -155,6 +156,8 @@ get_bigint(struct reader *r)
 #endif
 }
 
+#define NOT_ASCII UINT64_C(0x8080808080808080)
+
 static bool
 is_ascii(const uint8_t *data, size_t n)
 {
@@ -170,13 +173,42 @@ is_ascii(const uint8_t *data, size_t n)
     }
     for (; n; n--)
         seen |= (uint64_t)*data++ << 56;
-    return !(seen & UINT64_C(0x8080808080808080));
+    return !(seen & NOT_ASCII);
+}
+
+#define COPY_SHORT 128 /* up to this many bytes are copied and looked at in one go */
+
+/* A word of the message, read once. */
+static inline uint64_t
+load_word(const uint8_t *p)
+{
+    uint64_t word;
+    memcpy(&word, p, sizeof word);
+    __asm__("" : "+r"(word));
+    return word;
+}
+
+/* Of 8 to COPY_SHORT bytes; the last words may overlap. Whether what was stored is ASCII. */
+static inline bool
+copy_ascii(uint8_t *to, const uint8_t *from, size_t n)
+{
+    uint64_t word, seen = 0;
+    for (size_t i = 0; i + 8 < n; i += 8) {
+        word = load_word(from + i);
+        seen |= word;
+        memcpy(to + i, &word, sizeof word);
+    }
+    word = load_word(from + n - 8);
+    seen |= word;
+    memcpy(to + n - 8, &word, sizeof word);
+    return !(seen & NOT_ASCII);
 }
 
 static PyObject *
 new_ascii(struct reader *r, const uint8_t *data, size_t n)
 {
     PyObject *s;
+    bool fits;
     if (n <= 1) { /* those that exist once */
         uint8_t c = n ? *(const volatile uint8_t *)data : 0;
         if (c >= 0x80)
@@ -186,8 +218,13 @@ new_ascii(struct reader *r, const uint8_t *data, size_t n)
     s = PyUnicode_New((Py_ssize_t)n, 0x7f);
     if (!s)
         return NULL;
-    memcpy(PyUnicode_DATA(s), data, n);
-    if (!is_ascii(PyUnicode_DATA(s), n)) { /* of the copy, which nobody else can change */
+    if (n >= 8 && n <= COPY_SHORT)
+        fits = copy_ascii(PyUnicode_DATA(s), data, n);
+    else {
+        memcpy(PyUnicode_DATA(s), data, n);
+        fits = is_ascii(PyUnicode_DATA(s), n); /* of the copy, which nobody else can change */
+    }
+    if (!fits) {
         Py_DECREF(s);
         return reject(r, "a string is not ASCII");
     }
@@ -253,7 +290,7 @@ new_key(struct reader *r, const uint8_t *data, size_t n)
 }
 #endif
 
-static PyObject *
+static inline PyObject *
 get_ascii(struct reader *r, bool is_short, bool as_key)
 {
     const uint8_t *data;
@@ -335,7 +372,7 @@ get_tuple(struct reader *r, bool is_short, bool shared, size_t distance)
         return NULL;
     tuple = PyTuple_New((Py_ssize_t)n);
     for (size_t i = 0; tuple && i < n; i++) {
-        PyObject *item = get_value(r, false);
+        PyObject *item = get_value(r);
         if (item)
             PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, item); /* steals */
         else
@@ -356,7 +393,7 @@ get_list(struct reader *r, bool is_short, bool shared, size_t distance)
         return NULL;
     list = marked(r, shared, distance, PyList_New((Py_ssize_t)n));
     for (size_t i = 0; list && i < n; i++) {
-        PyObject *item = get_value(r, false);
+        PyObject *item = get_value(r);
         if (item)
             PyList_SET_ITEM(list, (Py_ssize_t)i, item); /* steals */
         else
@@ -390,8 +427,8 @@ get_dict(struct reader *r, bool is_short, bool shared, size_t distance)
 #endif
     dict = marked(r, shared, distance, dict);
     for (size_t i = 0; dict && i < n; i++) {
-        PyObject *key = get_value(r, true);
-        PyObject *value = key ? get_value(r, false) : NULL;
+        PyObject *key = get_key(r);
+        PyObject *value = key ? get_value(r) : NULL;
         if (!value)
             Py_CLEAR(dict);
         else if (PyDict_SetItem(dict, key, value) < 0) {
@@ -415,7 +452,7 @@ get_set(struct reader *r, bool frozen, bool shared, size_t distance)
         return NULL;
     set = frozen ? PyFrozenSet_New(NULL) : PySet_New(NULL);
     for (size_t i = 0; set && i < n; i++) {
-        PyObject *item = get_value(r, false);
+        PyObject *item = get_value(r);
         if (!item)
             Py_CLEAR(set);
         else if (PySet_Add(set, item) < 0) {
@@ -468,6 +505,16 @@ get_name(struct reader *r)
     return found;
 }
 
+/* After a look whether it is there. */
+static inline PyObject *
+get_float(struct reader *r)
+{
+    double v;
+    memcpy(&v, r->p, sizeof v);
+    r->p += sizeof v;
+    return PyFloat_FromDouble(v);
+}
+
 static PyObject *
 get_number(struct reader *r, unsigned op)
 {
@@ -491,23 +538,16 @@ get_number(struct reader *r, unsigned op)
         memcpy(&v, p, sizeof v);
         return PyLong_FromLongLong(v);
     }
-    {
-        double v;
-        memcpy(&v, p, sizeof v);
-        return PyFloat_FromDouble(v);
-    }
+    r->p = p;
+    return get_float(r);
 }
 
+/* A value whose operation, the last byte read, is `op`. */
 static PyObject *
-get_value(struct reader *r, bool as_key)
+get_any(struct reader *r, unsigned op, bool as_key)
 {
-    size_t distance = (size_t)(r->p - r->start);
-    unsigned op = get_u8(r); /* there: it is owed */
-    bool shared;
-    r->owed--;
-    if (op >= 0x80)
-        return PyLong_FromLong((long)op - 0x80 + MPF_INT_FIRST);
-    shared = op & MPF_OP_SHARED;
+    size_t distance = (size_t)(r->p - r->start) - 1;
+    bool shared = op & MPF_OP_SHARED;
     switch (op & ~(unsigned)MPF_OP_SHARED) {
     case MPF_OP_NONE:
         return Py_NewRef(Py_None);
@@ -563,6 +603,38 @@ get_value(struct reader *r, bool as_key)
     }
 }
 
+/* The next operation: there, for it is owed. */
+static inline unsigned
+next_op(struct reader *r)
+{
+    r->owed--;
+    return get_u8(r);
+}
+
+static PyObject *
+get_value(struct reader *r)
+{
+    unsigned op = next_op(r);
+    if (op >= 0x80)
+        return PyLong_FromLong((long)op - 0x80 + MPF_INT_FIRST);
+    if (op == MPF_OP_ASCII8)
+        return get_ascii(r, true, false);
+    if (op == MPF_OP_FLOAT && has(r, sizeof(double)))
+        return get_float(r);
+    return get_any(r, op, false);
+}
+
+static PyObject *
+get_key(struct reader *r)
+{
+    unsigned op = next_op(r);
+    if (op >= 0x80)
+        return PyLong_FromLong((long)op - 0x80 + MPF_INT_FIRST);
+    if (op == MPF_OP_ASCII8)
+        return get_ascii(r, true, true);
+    return get_any(r, op, true);
+}
+
 PyObject *
 mpf_builtin_decode(struct mpf_codec *codec, const uint8_t *data, size_t bytes)
 {
@@ -572,7 +644,7 @@ mpf_builtin_decode(struct mpf_codec *codec, const uint8_t *data, size_t bytes)
         return reject(&r, "it is empty");
     r.marks = r.first_marks;
     r.owed = 1;
-    obj = get_value(&r, false);
+    obj = get_value(&r);
     if (obj && r.p != r.end) {
         Py_CLEAR(obj);
         reject(&r, "bytes follow its end");
