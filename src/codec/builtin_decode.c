@@ -638,8 +638,14 @@ get_key(struct reader *r)
 PyObject *
 mpf_builtin_decode(struct mpf_codec *codec, const uint8_t *data, size_t bytes)
 {
-    struct reader r = {.codec = codec, .start = data, .p = data, .end = data + bytes, .mark_room = MARKS_FIRST};
+    struct reader r; /* without its first marks, which are many and seldom used */
     PyObject *obj;
+    r.codec = codec;
+    r.start = r.p = data;
+    r.end = data + bytes;
+    r.mark_count = 0;
+    r.mark_room = MARKS_FIRST;
+    r.depth = 0;
     if (bytes == 0)
         return reject(&r, "it is empty");
     r.marks = r.first_marks;

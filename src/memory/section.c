@@ -81,21 +81,12 @@ static inline void relax(void)
 #endif
 }
 
-/* One attempt to get from the observed value to owning the word. */
-static bool seize(struct mpf_section_shm *section, uint32_t seen, uint32_t wanted)
-{
-    /* Acquire: pairs with the release in mpf_section_leave (and, taking over from a dead owner, with its last release
-     * sequence on the word; its later plain stores were made visible by the kernel's exit path). */
-    return atomic_compare_exchange_strong_explicit(&section->word, &seen, wanted, memory_order_acquire,
-                                                   memory_order_relaxed);
-}
-
 /* Takes the word over from a dead owner and repairs what that left. */
 static bool take_over(struct mpf_arena *arena, struct mpf_section_shm *section, uint32_t seen)
 {
     if (!(seen & OWNER) || (seen & OWNER) == arena->self || !mpf_participant_gone(arena, seen & OWNER))
         return false;
-    if (!seize(section, seen, arena->self | MPF_SECTION_WAITERS))
+    if (!mpf_section_seize(section, seen, arena->self | MPF_SECTION_WAITERS))
         return false;
     MPF_FAULT("section.taken_over");
     if (section != mpf_arena_section(arena)) {
@@ -107,21 +98,31 @@ static bool take_over(struct mpf_arena *arena, struct mpf_section_shm *section, 
     return true;
 }
 
-static void enter_contended(struct mpf_arena *arena, struct mpf_section_shm *section)
+/* A forked child that found no place in the arena: there are 16384 others, or no memory. It waits for one. */
+static void insist_on_place(struct mpf_arena *arena)
 {
+    static _Atomic uint32_t never = 0;
+    while (!arena->self && mpf_participant_join(arena) < 0)
+        mpf_futex_wait(&never, 0, mpf_clock_now() + SLEEP_NS);
+}
+
+void mpf_section_enter_contended(struct mpf_arena *arena, struct mpf_section_shm *section)
+{
+    if (!arena->self)
+        insist_on_place(arena);
     uint32_t self = arena->self;
     int turns = mpf_process_cpus() > 1 ? SPIN_TURNS : 0;
     for (int i = 0; i < turns; i++) {
         relax();
         uint32_t seen = atomic_load_explicit(&section->word, memory_order_relaxed);
-        if (seen == 0 && seize(section, 0, self))
+        if (seen == 0 && mpf_section_seize(section, 0, self))
             return;
     }
     for (;;) {
         uint32_t seen = atomic_load_explicit(&section->word, memory_order_relaxed);
         if ((seen & OWNER) == 0) {
             /* Others may sleep behind us: keep the bit, so that our leaving wakes the next. */
-            if (seize(section, seen, self | MPF_SECTION_WAITERS))
+            if (mpf_section_seize(section, seen, self | MPF_SECTION_WAITERS))
                 return;
             continue;
         }
@@ -135,36 +136,6 @@ static void enter_contended(struct mpf_arena *arena, struct mpf_section_shm *sec
     }
 }
 
-/* A forked child that found no place in the arena: there are 16384 others, or no memory. It waits for one. */
-static void insist_on_place(struct mpf_arena *arena)
-{
-    static _Atomic uint32_t never = 0;
-    while (!arena->self && mpf_participant_join(arena) < 0)
-        mpf_futex_wait(&never, 0, mpf_clock_now() + SLEEP_NS);
-}
-
-void mpf_section_enter(struct mpf_arena *arena, struct mpf_section_shm *section)
-{
-    if (__builtin_expect(!arena->self, 0))
-        insist_on_place(arena);
-    if (!seize(section, 0, arena->self))
-        enter_contended(arena, section);
-    MPF_FAULT("section.entered");
-}
-
-void mpf_section_leave(struct mpf_arena *arena, struct mpf_section_shm *section)
-{
-    (void)arena;
-    MPF_FAULT("section.commit");
-    atomic_signal_fence(memory_order_seq_cst);
-    atomic_store_explicit(&section->log_used, 0, memory_order_relaxed);
-    atomic_signal_fence(memory_order_seq_cst);
-    MPF_FAULT("section.committed");
-    /* Release: pairs with the acquire in seize(). */
-    uint32_t was = atomic_exchange_explicit(&section->word, 0, memory_order_release);
-    MPF_FAULT("section.left");
-    if (was & MPF_SECTION_WAITERS)
-        mpf_futex_wake(&section->word, 1);
-}
+void mpf_section_wake(struct mpf_section_shm *section) { mpf_futex_wake(&section->word, 1); }
 
 void mpf_section_rollback(struct mpf_arena *arena, struct mpf_section_shm *section) { undo(arena, section); }

@@ -37,11 +37,27 @@ struct mpf_section_shm {
 
 void mpf_section_init(struct mpf_section_shm *section, uint32_t log_capacity);
 
-/* Enters, after repairing what a dead owner left. Spins briefly, then sleeps; not interruptible (sections are short). */
-void mpf_section_enter(struct mpf_arena *arena, struct mpf_section_shm *section);
+/* The parts of enter and leave that are not needed when nobody else is there. */
+void mpf_section_enter_contended(struct mpf_arena *arena, struct mpf_section_shm *section);
+void mpf_section_wake(struct mpf_section_shm *section);
 
-/* Commits all that was set since entering, and leaves. */
-void mpf_section_leave(struct mpf_arena *arena, struct mpf_section_shm *section);
+/* One attempt to get from the observed value to owning the word. */
+static inline bool mpf_section_seize(struct mpf_section_shm *section, uint32_t seen, uint32_t wanted)
+{
+    /* Acquire: pairs with the release in mpf_section_leave (and, taking over from a dead owner, with its last release
+     * sequence on the word; its later plain stores were made visible by the kernel's exit path). */
+    return atomic_compare_exchange_strong_explicit(&section->word, &seen, wanted, memory_order_acquire,
+                                                   memory_order_relaxed);
+}
+
+/* Enters, after repairing what a dead owner left. Spins briefly, then sleeps; not interruptible (sections are short). */
+static inline void mpf_section_enter(struct mpf_arena *arena, struct mpf_section_shm *section)
+{
+    /* A process that has no place in the arena yet has id 0, and must not take a free word for its own. */
+    if (__builtin_expect(!arena->self || !mpf_section_seize(section, 0, arena->self), 0))
+        mpf_section_enter_contended(arena, section);
+    MPF_FAULT("section.entered");
+}
 
 /* What was set since entering counts from now on; still inside. */
 static inline void mpf_section_commit(struct mpf_section_shm *section)
@@ -49,6 +65,20 @@ static inline void mpf_section_commit(struct mpf_section_shm *section)
     atomic_signal_fence(memory_order_seq_cst);
     atomic_store_explicit(&section->log_used, 0, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
+}
+
+/* Commits all that was set since entering, and leaves. */
+static inline void mpf_section_leave(struct mpf_arena *arena, struct mpf_section_shm *section)
+{
+    (void)arena;
+    MPF_FAULT("section.commit");
+    mpf_section_commit(section);
+    MPF_FAULT("section.committed");
+    /* Release: pairs with the acquire in mpf_section_seize. */
+    uint32_t was = atomic_exchange_explicit(&section->word, 0, memory_order_release);
+    MPF_FAULT("section.left");
+    if (__builtin_expect(was & MPF_SECTION_WAITERS, 0))
+        mpf_section_wake(section);
 }
 
 /* Undoes all that was set since entering; still inside. */

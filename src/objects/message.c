@@ -97,10 +97,10 @@ mpf_message_register(PyObject *module)
 
 /* ---- sending ---- */
 
-static void
-message_write(const void *context, void *destination)
+void
+mpf_message_write(const void *message, void *destination)
 {
-    mpf_codec_write(context, destination);
+    mpf_codec_write(message, destination);
 }
 
 static int
@@ -114,12 +114,6 @@ message_fill(struct mpf_arena *arena, const struct mpf_lane_message *message, st
     rc = mpf_lane_fill(arena, message, block);
     Py_END_ALLOW_THREADS
     return rc;
-}
-
-struct mpf_lane_message
-mpf_message_parcel(const struct mpf_message *message, uint32_t tag)
-{
-    return (struct mpf_lane_message){message->flat, message->bytes, message_write, message, tag};
 }
 
 int

@@ -7,8 +7,13 @@
 #include "objects/wait.h"
 #include "transport/lane.h"
 
+/* mpf_codec_write as the lane calls it. */
+void mpf_message_write(const void *message, void *destination);
+
 /* The encoded message as the lane takes it; tag arrives with it. */
-struct mpf_lane_message mpf_message_parcel(const struct mpf_message *message, uint32_t tag);
+static inline struct mpf_lane_message mpf_message_parcel(const struct mpf_message *message, uint32_t tag) {
+    return (struct mpf_lane_message){message->flat, message->bytes, mpf_message_write, message, tag};
+}
 
 /* Puts it in the lane, waiting for room until the wait's deadline. 0, or -errno: -EAGAIN / -ETIMEDOUT (no room in time),
  * -EPIPE, -ESHUTDOWN, -ENOMEM, -EINTR (an exception is set). */

@@ -231,13 +231,22 @@ mpf_queue_raise_get(struct mpf_state *state, int rc)
 /* ---- put ---- */
 
 int
-mpf_queue_send(struct mpf_queue_object *queue, struct mpf_wait *wait, const struct mpf_message *message)
+mpf_queue_send(struct mpf_queue_object *queue, const struct mpf_message *message, int64_t deadline)
 {
+    struct mpf_arena *arena = queue->base.ref.arena;
     struct mpf_queue_shm *shm = queue->base.shm;
-    struct mpf_queue_ringer ringer = {wait->park.arena, shm};
+    struct mpf_queue_ringer ringer = {arena, shm};
     const struct mpf_lane_ringer ring = {mpf_queue_ring, &ringer};
     struct mpf_lane_message parcel = mpf_message_parcel(message, 0);
-    return mpf_message_send(wait, &shm->lane, &parcel, &shm->limit, &ring);
+    if (parcel.bytes <= MPF_LANE_INLINE_MAX) { /* most need no wait, and none of what prepares one */
+        int rc = mpf_lane_put(arena, &shm->lane, &parcel, &shm->limit, &ring);
+        if (rc != -EAGAIN || deadline == 0) {
+            return rc;
+        }
+    }
+    struct mpf_wait wait;
+    mpf_wait_init(&wait, arena, deadline);
+    return mpf_message_send(&wait, &shm->lane, &parcel, &shm->limit, &ring);
 }
 
 /* An object that cannot be encoded: raised, or given to a subclass's _on_queue_feeder_error. */
@@ -263,7 +272,6 @@ queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
     struct mpf_queue_object *queue = mpf_queue_of(self);
     struct mpf_state *state = queue->base.state;
     struct mpf_message message;
-    struct mpf_wait wait;
     if (queue->writer.off == 0) {
         PyErr_SetString(PyExc_OSError, "handle is closed");
         return NULL;
@@ -271,10 +279,9 @@ queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
     if (mpf_codec_encode(state->codec, object, &message) < 0) {
         return mpf_queue_encode_failed(self, object);
     }
-    mpf_wait_init(&wait, queue->base.ref.arena, deadline);
     const struct mpf_lane_shm *lane = &queue_shm(self)->lane;
     bool awaited = mpf_lane_awaited(lane);
-    int rc = mpf_queue_send(queue, &wait, &message);
+    int rc = mpf_queue_send(queue, &message, deadline);
     if (awaited) {
         queue->owed = mpf_lane_total(lane);
     }
@@ -374,8 +381,11 @@ queue_get_object(PyObject *self, int64_t deadline)
         mpf_lane_seek_begin(&shm->lane); /* in line itself, behind those */
         queue_give_way(queue);
     }
-    mpf_wait_init(&wait, queue->base.ref.arena, deadline);
-    int rc = mpf_message_receive(&wait, &shm->lane, buffer, &received);
+    int rc = mpf_lane_get(queue->base.ref.arena, &shm->lane, buffer, &received);
+    if (rc == -EAGAIN && deadline != 0) {
+        mpf_wait_init(&wait, queue->base.ref.arena, deadline);
+        rc = mpf_message_receive(&wait, &shm->lane, buffer, &received);
+    }
     if (gives_way) {
         mpf_lane_seek_end(&shm->lane);
     }

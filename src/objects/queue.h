@@ -58,8 +58,8 @@ PyObject *mpf_queue_raise_get(struct mpf_state *state, int rc);
 /* An object that cannot be encoded (an exception is set): None if the queue's class deals with it, else NULL. */
 PyObject *mpf_queue_encode_failed(PyObject *self, PyObject *object);
 
-/* Puts one message. 0, or -errno as mpf_message_send. */
-int mpf_queue_send(struct mpf_queue_object *queue, struct mpf_wait *wait, const struct mpf_message *message);
+/* Puts one message, waiting for room until the deadline. 0, or -errno as mpf_message_send. */
+int mpf_queue_send(struct mpf_queue_object *queue, const struct mpf_message *message, int64_t deadline);
 
 /* After something was taken: a bell of ours falls silent when the queue is empty. */
 void mpf_queue_settle(struct mpf_queue_object *queue);

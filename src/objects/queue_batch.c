@@ -78,7 +78,7 @@ queue_batch_add(struct mpf_queue_object *queue, struct mpf_wait *wait, struct qu
         rc = queue_flush(queue, wait, batch, sent);
     }
     if (rc == 0 && large) {
-        rc = mpf_queue_send(queue, wait, &message);
+        rc = mpf_queue_send(queue, &message, wait->park.deadline);
         *sent += rc == 0;
     } else if (rc == 0) {
         char *place = batch->bytes + batch->used;

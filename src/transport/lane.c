@@ -35,6 +35,9 @@
 #include "platform/fault.h"
 #include "sync/spin.h"
 
+/* Compiled once for one message, which is most of what happens here, and once for the rest. */
+#define SPECIALIZED __attribute__((always_inline)) static inline
+
 enum record_kind { RECORD_INLINE = 1, RECORD_SPILL, RECORD_JUMP };
 
 struct record_shm {
@@ -291,8 +294,8 @@ static void after_put(struct mpf_lane_shm *lane, unsigned messages) {
     mpf_eventcount_notify_fenced(&lane->readers, (int)messages);
 }
 
-static int put_one(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message,
-                   struct mpf_ref *block, const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer) {
+SPECIALIZED int put_one(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message,
+                        struct mpf_ref *block, const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer) {
     int rc;
     if (closed_for(lane, MPF_LANE_NO_READERS))
         return -EPIPE;
@@ -389,8 +392,8 @@ static int take_spill(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct
 }
 
 /* Copies messages into the buffer while they fit; a long one ends the batch and is only taken alone. How many, or -errno. */
-static int copy_out(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct tail *head, uint64_t available,
-                    char *buffer, size_t capacity, struct mpf_lane_received *received, unsigned count) {
+SPECIALIZED int copy_out(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct tail *head, uint64_t available,
+                         char *buffer, size_t capacity, struct mpf_lane_received *received, unsigned count) {
     unsigned done = 0;
     size_t used = 0;
     while (done < count && done < available) {
@@ -452,8 +455,8 @@ static bool has_seen_more(const struct mpf_lane_shm *lane) {
 }
 
 /* One attempt. How many were taken; -EAGAIN: none there; -ENOSPC: the ledger has to grow from `*lines`; -ENOMEM. */
-static int get_inside(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
-                      struct mpf_lane_received *received, unsigned count, uint32_t *lines) {
+SPECIALIZED int get_inside(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
+                           struct mpf_lane_received *received, unsigned count, uint32_t *lines) {
     uint64_t *line = NULL;
     repair_head(arena, lane);
     if (mpf_ledger_used(&lane->ledger) && (line = mpf_ledger_line(arena, &lane->ledger, lines)) == NULL)
@@ -474,8 +477,8 @@ static void after_get(struct mpf_lane_shm *lane, int messages) {
     mpf_eventcount_notify_fenced(&lane->writers, lane->by_bytes ? MPF_EVENTCOUNT_ALL : messages);
 }
 
-int mpf_lane_get_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
-                      struct mpf_lane_received *received, unsigned count) {
+SPECIALIZED int get_up_to(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
+                          struct mpf_lane_received *received, unsigned count) {
     int rc;
     uint32_t lines;
     if (!has_seen_more(lane) && is_empty(lane))
@@ -492,8 +495,13 @@ int mpf_lane_get_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *
     return rc;
 }
 
+int mpf_lane_get_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
+                      struct mpf_lane_received *received, unsigned count) {
+    return get_up_to(arena, lane, buffer, capacity, received, count);
+}
+
 int mpf_lane_get(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, struct mpf_lane_received *received) {
-    int rc = mpf_lane_get_many(arena, lane, buffer, MPF_LANE_INLINE_MAX, received, 1);
+    int rc = get_up_to(arena, lane, buffer, MPF_LANE_INLINE_MAX, received, 1);
     return rc < 0 ? rc : 0;
 }
 
