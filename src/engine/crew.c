@@ -62,7 +62,7 @@ int mpf_crew_create(struct mpf_arena *arena, struct mpf_crew *crew) {
     crew->shm = mpf_at(arena, crew->ref.off);
     crew->shm->owner = arena->self;
     MPF_FAULT("crew.created");
-    rc = mpf_ring_init(arena, &crew->shm->ring, &crew->ring);
+    rc = mpf_ring_init(arena, &crew->shm->ring, 1, &crew->ring); /* from 1: no ticket is 0 */
     if (rc < 0)
         mpf_crew_free(crew);
     return rc;

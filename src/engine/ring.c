@@ -213,8 +213,8 @@ static int extend(struct mpf_ring *ring) {
     return 0;
 }
 
-int mpf_ring_init(struct mpf_arena *arena, struct mpf_ring_shm *shm, struct mpf_ring *ring) {
-    *ring = (struct mpf_ring){.arena = arena, .shm = shm, .next = 1}; /* no ticket is 0 */
+int mpf_ring_init(struct mpf_arena *arena, struct mpf_ring_shm *shm, uint64_t first, struct mpf_ring *ring) {
+    *ring = (struct mpf_ring){.arena = arena, .shm = shm, .next = first};
     int rc = extend(ring);
     if (rc < 0)
         mpf_ring_free(ring);

@@ -42,7 +42,8 @@ struct mpf_ring_cursor {
 /* A ticket names a task for the parent: ordinal << 24 | index of its segment. */
 #define MPF_RING_INDEX_MASK 0xffffffu
 
-int mpf_ring_init(struct mpf_arena *arena, struct mpf_ring_shm *shm, struct mpf_ring *ring);
+/* first: the ordinal of the first slot, not 0. 0, -ENOMEM. */
+int mpf_ring_init(struct mpf_arena *arena, struct mpf_ring_shm *shm, uint64_t first, struct mpf_ring *ring);
 /* Frees the private part; the shared one stays. */
 void mpf_ring_free(struct mpf_ring *ring);
 /* For the owner's destroy hook: payloads and segments. */

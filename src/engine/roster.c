@@ -55,10 +55,11 @@ static int grow(struct mpf_arena *arena, struct mpf_roster_shm *roster) {
 }
 
 static int take(struct mpf_arena *arena, struct mpf_roster_entry_shm *entry) {
-    if (entry->results.first == 0) {
+    if (!entry->made) {
         int rc = mpf_lane_init(arena, &entry->results, false);
         if (rc < 0)
             return rc;
+        entry->made = true;
     }
     MPF_FAULT("roster.lane_made");
     atomic_store_explicit(&entry->state, MPF_ROSTER_STARTING, memory_order_release); /* pairs with the acquire in join */

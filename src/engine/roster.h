@@ -21,7 +21,7 @@ struct mpf_roster_entry_shm {
     _Atomic int64_t started;      /* when it claimed the task in hand, monotonic ns; 0: none in hand */
     _Atomic uint64_t tasks;       /* claimed so far by this worker */
     _Atomic uint64_t memory;      /* bytes: the most it has had resident, as it last said */
-    uint64_t reserved;
+    uint64_t made; /* the lane is: by the parent, which alone asks */
     struct mpf_lane_shm results;
 };
 
