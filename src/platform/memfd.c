@@ -32,6 +32,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "platform/budget.h"
 #include "platform/fault.h"
 
 #ifndef MFD_NOEXEC_SEAL
@@ -219,27 +220,6 @@ int mpf_memfd_search(bool (*accept)(int fd, void *context), void *context)
     return found;
 }
 
-/* Memory that the system could still give without killing anybody; all there is where it does not say. */
-static uint64_t available_memory(void)
-{
-    FILE *info = fopen("/proc/meminfo", "re");
-    if (!info)
-        return UINT64_MAX;
-    unsigned long long available = 0, swap = 0, value;
-    char line[256];
-    bool known = false;
-    while (fgets(line, sizeof line, info)) {
-        if (sscanf(line, "MemAvailable: %llu", &value) == 1) {
-            available = value;
-            known = true;
-        } else if (sscanf(line, "SwapFree: %llu", &value) == 1) {
-            swap = value;
-        }
-    }
-    fclose(info);
-    return known ? (available + swap) * 1024 : UINT64_MAX;
-}
-
 /* Without a descriptor: touching the pages through the mapping finds them just as well, with an error if there are none. */
 static int populate(const struct mpf_memfd *file, uint64_t offset, uint64_t bytes)
 {
@@ -265,7 +245,7 @@ static int commit_step(const struct mpf_memfd *file, bool intact, uint64_t offse
 int mpf_memfd_commit(const struct mpf_memfd *file, bool intact, uint64_t offset, uint64_t bytes)
 {
     int rc = MPF_FAULT_ERROR("memfd.commit");
-    if (rc == 0 && bytes >= GUARDED && bytes > available_memory())
+    if (rc == 0 && bytes >= GUARDED && bytes > mpf_budget_available(""))
         rc = -ENOMEM;
     for (uint64_t done = 0; rc == 0 && done < bytes; done += STEP)
         rc = commit_step(file, intact, offset + done, bytes - done < STEP ? bytes - done : STEP);
