@@ -91,12 +91,6 @@ static void test_this_machine_says_something(void)
     CHECK(mpf_budget_available("") > 0);
 }
 
-int main(void)
-{
-    test_nothing_known_limits_nothing();
-    test_the_machine();
-    test_a_unified_group();
-    test_a_legacy_group();
-    test_this_machine_says_something();
-    return 0;
-}
+CHECK_MAIN({"nothing_known_limits_nothing", test_nothing_known_limits_nothing}, {"the_machine", test_the_machine},
+           {"a_unified_group", test_a_unified_group}, {"a_legacy_group", test_a_legacy_group},
+           {"this_machine_says_something", test_this_machine_says_something})
