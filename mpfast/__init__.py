@@ -13,7 +13,7 @@ import multiprocessing as _stdlib
 import sys
 from importlib import import_module as _import_module
 
-from . import _errors, context
+from . import _errors, _native, context
 from ._errors import OwnerDied, OwnerDiedWarning, WorkerLostError
 from ._version import VERSION as __version__
 
@@ -28,6 +28,10 @@ _SUBMODULES = frozenset([
     "popen_forkserver", "popen_spawn_posix", "popen_spawn_win32", "process", "queues", "reduction", "resource_sharer",
     "resource_tracker", "shared_memory", "sharedctypes", "spawn", "synchronize", "util",
 ])
+
+
+if _native.ENABLED:
+    SharedDict = _native.core.SharedDict
 
 
 def install():

@@ -15,6 +15,7 @@
 #include <Python.h>
 
 #include "codec/codec.h"
+#include "containers/container.h"
 #include "objects/errors.h"
 #include "objects/special.h"
 #include "objects/state.h"
@@ -51,6 +52,7 @@ static int (*const module_registrations[])(PyObject *module) = {
     mpf_string_register,
     mpf_mapping_register,
     mpf_shareable_list_register,
+    mpf_dict_register,
     mpf_inspect_register,
     mpf_process_register,
 };
@@ -59,6 +61,7 @@ static int
 mpf_module_exec(PyObject *module)
 {
     mpf_sync_register_hooks();
+    mpf_containers_register_hooks();
     for (size_t i = 0; i < sizeof(module_registrations) / sizeof(module_registrations[0]); i++) {
         if (module_registrations[i](module) < 0) {
             return -1;

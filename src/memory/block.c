@@ -17,7 +17,7 @@
  *
  * Death of the caller: in the arena's section: undone as a whole. Between a new large block's run and its entry: the
  * run is held by the dead and is freed by the reaper. Between alloc and the zeroing of a payload: nobody else knows the block, its
- * entry brings it back. While DYING: the reaper runs destroy again and frees the block.
+ * entry brings it back; types with a destroy hook are zeroed before. While DYING: the reaper runs destroy again and frees the block.
  */
 #include "memory/block.h"
 
@@ -125,7 +125,7 @@ static int list_block(struct mpf_arena *arena, const struct mpf_block_shm *block
 
 static int grow_list(struct mpf_arena *arena) { return mpf_reference_grow(arena, mpf_slot_of(arena->self)); }
 
-static int alloc_small(struct mpf_arena *arena, uint32_t klass, uint64_t bytes, enum mpf_block_type type,
+static int alloc_small(struct mpf_arena *arena, uint32_t klass, uint64_t bytes, enum mpf_block_type type, bool zero,
                        struct mpf_ref *ref)
 {
     for (;;) {
@@ -135,6 +135,8 @@ static int alloc_small(struct mpf_arena *arena, uint32_t klass, uint64_t bytes, 
         bool list_full = false;
         if (rc == 0) {
             fill_header(arena, block, bytes, type);
+            if (zero)
+                memset(block + 1, 0, bytes);
             rc = list_block(arena, block, ref);
             list_full = rc == -EAGAIN;
             if (rc < 0)
@@ -185,10 +187,13 @@ static int allocate(struct mpf_arena *arena, uint64_t bytes, enum mpf_block_type
         return -ESTALE;
     if (bytes > arena->size)
         return -ENOMEM;
+    bool hooked = mpf_block_hooks(type)->destroy != NULL; /* which must never meet what was there before */
     uint32_t klass = mpf_slab_class(bytes);
     if (klass == MPF_CLASSES)
-        return alloc_large(arena, bytes, type, zero, ref);
-    int rc = alloc_small(arena, klass, bytes, type, ref);
+        return alloc_large(arena, bytes, type, zero || hooked, ref);
+    int rc = alloc_small(arena, klass, bytes, type, hooked, ref);
+    if (hooked)
+        return rc;
     if (rc == 0 && zero)
         memset(mpf_at(arena, ref->off), 0, bytes);
     return rc;

@@ -30,6 +30,9 @@ enum mpf_block_type {
     MPF_BLOCK_POOL,
     MPF_BLOCK_DICT,
     MPF_BLOCK_LIST,
+    MPF_BLOCK_BODY,   /* of a dict or a list, part of it: the entries */
+    MPF_BLOCK_CELL,   /* part of a dict or a list: one key or value */
+    MPF_BLOCK_LINKED, /* the same, with references to other blocks */
     MPF_BLOCK_TYPES
 };
 
@@ -53,7 +56,8 @@ void mpf_block_set_hooks(enum mpf_block_type type, const struct mpf_block_hooks 
 /* A new block with one reference, this process's. The payload is zeroed. 0, -ENOMEM, -EINVAL. */
 int mpf_block_alloc(struct mpf_arena *arena, uint64_t bytes, enum mpf_block_type type, struct mpf_ref *ref);
 
-/* The same without zeroing, for payloads that the caller overwrites whole. */
+/* The same without zeroing, for payloads that the caller overwrites whole. Types with a destroy hook are zeroed all the
+ * same, before anything else can happen to the block: the hook may meet one whose maker was killed at once. */
 int mpf_block_alloc_dirty(struct mpf_arena *arena, uint64_t bytes, enum mpf_block_type type, struct mpf_ref *ref);
 
 /* Another reference of this process to the same block (two Python objects, say). */

@@ -202,6 +202,67 @@ done:
     return handle;
 }
 
+/* ---- keepers ---- */
+
+static _Thread_local struct mpf_keeper *handle_keeper; /* of the value that this thread encodes, NULL: none */
+
+void
+mpf_keeper_begin(struct mpf_keeper *keeper, struct mpf_arena *arena)
+{
+    *keeper = (struct mpf_keeper){.arena = arena, .up = handle_keeper};
+    handle_keeper = keeper;
+}
+
+void
+mpf_keeper_end(struct mpf_keeper *keeper)
+{
+    handle_keeper = keeper->up;
+}
+
+void
+mpf_keeper_drop(struct mpf_keeper *keeper)
+{
+    while (keeper->count > 0) {
+        mpf_block_unref(&keeper->refs[--keeper->count]);
+    }
+    PyMem_RawFree(keeper->refs);
+    keeper->refs = NULL;
+}
+
+/* Has the keeper keep the block. 0 or -errno. */
+static int
+handle_keep_for(struct mpf_keeper *keeper, const struct mpf_ref *ref)
+{
+    for (unsigned i = 0; i < keeper->count; i++) {
+        if (keeper->refs[i].off == ref->off) {
+            return 0;
+        }
+    }
+    if (keeper->count == keeper->room) {
+        unsigned room = keeper->room != 0 ? 2 * keeper->room : 4;
+        struct mpf_ref *refs = PyMem_RawRealloc(keeper->refs, room * sizeof(*refs));
+        if (refs == NULL) {
+            return -ENOMEM;
+        }
+        keeper->refs = refs;
+        keeper->room = room;
+    }
+    int error = mpf_block_ref(ref, &keeper->refs[keeper->count]);
+    keeper->count += error == 0;
+    return error;
+}
+
+/* New reference to the handle of an object in a container. */
+static PyObject *
+handle_dump_kept(const struct handle_bytes *bytes, const struct mpf_ref *ref)
+{
+    int error = handle_keep_for(handle_keeper, ref);
+    if (error < 0) {
+        return mpf_errors_raise(error);
+    }
+    return PyBytes_FromStringAndSize((const char *)bytes, sizeof(*bytes));
+}
+
 PyObject *
 mpf_handle_dump(struct mpf_state *state, const struct mpf_ref *ref)
 {
@@ -212,6 +273,9 @@ mpf_handle_dump(struct mpf_state *state, const struct mpf_ref *ref)
         return mpf_errors_raise(bytes.fd);
     }
     bytes.pid = (int32_t)getpid();
+    if (handle_keeper != NULL && handle_keeper->arena == ref->arena) {
+        return handle_dump_kept(&bytes, ref);
+    }
     PyObject *popen = handle_spawning_popen();
     if (popen == NULL) {
         return NULL;

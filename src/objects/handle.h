@@ -17,4 +17,17 @@ PyObject *mpf_handle_dump(struct mpf_state *state, const struct mpf_ref *ref);
  * FileNotFoundError (it is gone), OSError. */
 int mpf_handle_load(struct mpf_state *state, PyObject *handle, enum mpf_block_type type, struct mpf_ref *ref);
 
+/* While a value is encoded that a container will hold: handles that are dumped by this thread have no ticket; the container
+ * gets references of its own instead, and keeps the objects for as long as it has the value. */
+struct mpf_keeper {
+    struct mpf_arena *arena; /* the container's; objects of other arenas get tickets as ever */
+    struct mpf_ref *refs;    /* owned */
+    unsigned count, room;
+    struct mpf_keeper *up;
+};
+void mpf_keeper_begin(struct mpf_keeper *keeper, struct mpf_arena *arena);
+void mpf_keeper_end(struct mpf_keeper *keeper);
+/* After the end: drops the references that were not moved elsewhere. */
+void mpf_keeper_drop(struct mpf_keeper *keeper);
+
 #endif

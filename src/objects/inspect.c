@@ -50,6 +50,9 @@ static const char *const inspect_type_names[MPF_BLOCK_TYPES] = {
     [MPF_BLOCK_POOL] = "pool",
     [MPF_BLOCK_DICT] = "dict",
     [MPF_BLOCK_LIST] = "list",
+    [MPF_BLOCK_BODY] = "container body",
+    [MPF_BLOCK_CELL] = "container cell",
+    [MPF_BLOCK_LINKED] = "container cell with links",
 };
 
 /* New reference to {name of the type: number of live blocks}, without those that have none. */

@@ -34,6 +34,8 @@
     X(PyTypeObject, array_iterator_type) \
     X(PyTypeObject, mapping_type) \
     X(PyObject, shareable_list_original) /* the stdlib's ShareableList */ \
+    X(PyTypeObject, dict_type) \
+    X(PyTypeObject, list_type) \
     /* typecode or simple ctypes type -> (type, letter); see synchronized.c */ \
     X(PyObject, simple_types) \
     /* interned names */ \
