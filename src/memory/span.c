@@ -276,24 +276,6 @@ static int commit_run(struct mpf_arena *arena, uint32_t span, uint32_t count, bo
     return rc;
 }
 
-int mpf_span_hold(struct mpf_arena *arena, uint64_t bytes, bool zero, uint32_t *span)
-{
-    uint64_t count = (bytes + MPF_SPAN_BYTES - 1) >> MPF_SPAN_SHIFT;
-    uint32_t order = 0;
-    if (count == 0 || count > mpf_header(arena)->span_count)
-        return -ENOMEM;
-    while (UINT64_C(1) << order < count)
-        order++;
-    int rc = take_held(arena, order, span);
-    if (rc < 0)
-        return rc;
-    MPF_FAULT("span.held");
-    rc = commit_run(arena, *span, (uint32_t)count, zero);
-    if (rc < 0)
-        mpf_span_drop(arena, *span, true); /* what was committed in part is in no bitmap */
-    return rc;
-}
-
 static void punch(struct mpf_arena *arena, uint32_t span)
 {
     uint32_t count = UINT32_C(1) << mpf_span_order(mpf_span(arena, span));
@@ -310,6 +292,55 @@ void mpf_span_drop(struct mpf_arena *arena, uint32_t span, bool must_punch)
     mpf_arena_enter(arena);
     mpf_span_return(arena, span);
     mpf_arena_leave(arena);
+}
+
+/* A free run that is committed in part, now held by this process; 0: there is none. */
+static uint32_t take_hot(struct mpf_arena *arena)
+{
+    struct mpf_allocator_shm *allocator = mpf_allocator(arena);
+    uint32_t found = 0;
+    mpf_arena_enter(arena);
+    for (uint32_t order = 0; allocator->hot != 0 && !found && order < MPF_ORDERS; order++)
+        for (uint32_t span = allocator->free_head[order]; !found && span; span = mpf_span(arena, span)->next)
+            if (mpf_span_committed(arena, span, UINT32_C(1) << order) > 0)
+                found = span;
+    if (found) {
+        uint32_t order = mpf_span_order(mpf_span(arena, found));
+        unlink_run(arena, &allocator->free_head[order], found);
+        add_hot(arena, found, order, false);
+        mpf_span_set_held(arena, found);
+    }
+    mpf_arena_leave(arena);
+    return found;
+}
+
+/* For when memory has run out: free runs need not stay committed. Whether there were any that had. */
+static bool give_back_hot(struct mpf_arena *arena)
+{
+    bool any = false;
+    for (uint32_t span; (span = take_hot(arena)) != 0; any = true)
+        mpf_span_drop(arena, span, true);
+    return any;
+}
+
+int mpf_span_hold(struct mpf_arena *arena, uint64_t bytes, bool zero, uint32_t *span)
+{
+    uint64_t count = (bytes + MPF_SPAN_BYTES - 1) >> MPF_SPAN_SHIFT;
+    uint32_t order = 0;
+    if (count == 0 || count > mpf_header(arena)->span_count)
+        return -ENOMEM;
+    while (UINT64_C(1) << order < count)
+        order++;
+    int rc = take_held(arena, order, span);
+    if (rc < 0)
+        return rc;
+    MPF_FAULT("span.held");
+    rc = commit_run(arena, *span, (uint32_t)count, zero);
+    if (rc == -ENOMEM && give_back_hot(arena))
+        rc = commit_run(arena, *span, (uint32_t)count, zero);
+    if (rc < 0)
+        mpf_span_drop(arena, *span, true); /* what was committed in part is in no bitmap */
+    return rc;
 }
 
 /* The held run of a dead participant that comes first, now held by this one; 0: none is left. */

@@ -24,6 +24,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +44,8 @@
 #endif
 
 #define STEP (UINT64_C(16) << 20) /* commit in steps: a signal may interrupt each, and each must get done */
-#define GUARDED (UINT64_C(8) << 20) /* from here on, ask first whether there is that much memory */
+#define UNASKED (UINT64_C(8) << 20) /* what a process commits before it asks again how much memory there is */
+#define RESERVE (2 * UNASKED)       /* so much has to be left after what was asked for: others commit, too */
 #define LINK_PREFIX "/memfd:" MPF_MEMFD_NAME
 
 static int open_memfd(void)
@@ -242,10 +244,26 @@ static int commit_step(const struct mpf_memfd *file, bool intact, uint64_t offse
     return rc;
 }
 
+/* Asking takes long, so not every small commitment does. Once the answer was no, each one asks. */
+static bool is_affordable(uint64_t bytes)
+{
+    static _Atomic uint64_t unasked; /* committed since the last yes */
+    uint64_t now = atomic_fetch_add_explicit(&unasked, bytes, memory_order_relaxed) + bytes;
+    if (now < UNASKED)
+        return true;
+    uint64_t available = mpf_budget_available("");
+    if (available < RESERVE || available - RESERVE < bytes) {
+        atomic_store_explicit(&unasked, UNASKED, memory_order_relaxed);
+        return false;
+    }
+    atomic_store_explicit(&unasked, 0, memory_order_relaxed);
+    return true;
+}
+
 int mpf_memfd_commit(const struct mpf_memfd *file, bool intact, uint64_t offset, uint64_t bytes)
 {
     int rc = MPF_FAULT_ERROR("memfd.commit");
-    if (rc == 0 && bytes >= GUARDED && bytes > mpf_budget_available(""))
+    if (rc == 0 && !is_affordable(bytes))
         rc = -ENOMEM;
     for (uint64_t done = 0; rc == 0 && done < bytes; done += STEP)
         rc = commit_step(file, intact, offset + done, bytes - done < STEP ? bytes - done : STEP);

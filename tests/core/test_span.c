@@ -125,6 +125,25 @@ static void test_commit_fails(void)
         CHECK_EQUAL(free_spans(), before);
     }
 }
+
+static void test_what_is_hot_is_given_back_when_memory_is_short(void)
+{
+    uint32_t first, second, large;
+    start();
+    CHECK_EQUAL(mpf_span_hold(arena, 4 * MPF_SPAN_BYTES, false, &first), 0);
+    CHECK_EQUAL(mpf_span_hold(arena, MPF_SPAN_BYTES, false, &second), 0);
+    mpf_span_drop(arena, first, false);
+    mpf_span_drop(arena, second, false);
+    CHECK(mpf_allocator(arena)->hot >= 5);
+    mpf_fault_set("memfd.commit:1:ENOMEM");
+    CHECK_EQUAL(mpf_span_hold(arena, 300 * MPF_SPAN_BYTES, true, &large), 0);
+    mpf_fault_set(NULL);
+    CHECK_EQUAL(mpf_allocator(arena)->hot, 0);
+    CHECK_EQUAL(mpf_span_committed(arena, first, 4) + mpf_span_committed(arena, second, 1), 0);
+    mpf_block_check(arena);
+    mpf_span_drop(arena, large, false);
+    mpf_block_check(arena);
+}
 #endif
 
 CHECK_MAIN({"split_and_merge", test_split_and_merge},
@@ -132,5 +151,6 @@ CHECK_MAIN({"split_and_merge", test_split_and_merge},
            {"kind", test_kind}, {"runs_of_the_dead", test_runs_of_the_dead},
 #ifdef MPF_DEBUG
            {"commit_fails", test_commit_fails},
+           {"what_is_hot_is_given_back_when_memory_is_short", test_what_is_hot_is_given_back_when_memory_is_short},
 #endif
 )
