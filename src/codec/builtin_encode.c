@@ -522,3 +522,12 @@ mpf_builtin_encode(struct mpf_encoder *e, PyObject *obj)
     const struct nesting outermost = {.up = NULL, .tuple = NULL, .depth = 0};
     return put_value(e, obj, &outermost);
 }
+
+int
+mpf_builtin_encode_items(struct mpf_encoder *e, PyObject *const *items, Py_ssize_t count)
+{
+    const struct nesting outermost = {.up = NULL, .tuple = NULL, .depth = 1};
+    if (put_head(e, MPF_OP_LIST8, MPF_OP_LIST, (size_t)count) < 0)
+        return FAILED;
+    return put_items(e, items, count, &outermost);
+}

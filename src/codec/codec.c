@@ -130,6 +130,68 @@ encode_with(struct mpf_codec *codec, const struct mpf_imports *im, struct mpf_en
     return result == 1 ? mpf_pickling_encode(codec, e, obj) : result;
 }
 
+/* New list of the items, which the caller may lose to code that runs when the list is made. */
+static PyObject *
+list_of(PyObject *const *items, Py_ssize_t count)
+{
+    PyObject *list, **held = PyMem_RawMalloc((size_t)(count + 1) * sizeof *held);
+    if (!held)
+        return PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < count; i++)
+        held[i] = Py_NewRef(items[i]);
+    list = PyList_New(count);
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (list)
+            PyList_SET_ITEM(list, i, held[i]); /* steals */
+        else
+            Py_DECREF(held[i]);
+    PyMem_RawFree(held);
+    return list;
+}
+
+static int
+encode_items_with(struct mpf_codec *codec, const struct mpf_imports *im, struct mpf_encoder *e, PyObject *const *items,
+                  Py_ssize_t count)
+{
+    PyObject *list;
+    int result = 1;
+    if (!mpf_imports_must_call_dumps(codec, im)) {
+        e->main_is_private = im->main_is_private;
+        result = mpf_builtin_encode_items(e, items, count);
+    }
+    if (result != 1)
+        return result;
+    list = list_of(items, count);
+    if (!list)
+        return -1;
+    mpf_encoder_reset(e);
+    result = mpf_imports_must_call_dumps(codec, im) ? mpf_pickling_encode_foreign(codec, e, list)
+                                                    : mpf_pickling_encode(codec, e, list);
+    Py_DECREF(list);
+    return result;
+}
+
+/* What was encoded, as the message; after a failure the encoder goes back. */
+static int
+seal(struct mpf_codec *codec, struct mpf_encoder *e, int encoded, struct mpf_message *m)
+{
+    if (encoded < 0) {
+        struct mpf_raised raised;
+        mpf_raised_take(&raised);
+        give_back(codec, e);
+        mpf_raised_restore(&raised);
+        return -1;
+    }
+    m->encoder = e;
+    m->bytes = mpf_encoder_total(e);
+    m->flat = e->pieces.count || e->buffers.count ? NULL : e->buf + e->start;
+    if (e->buffers.count) {
+        m->align = MPF_CODEC_ALIGN;
+        m->buffers = (uint32_t)e->buffers.count;
+    }
+    return 0;
+}
+
 int
 mpf_codec_encode(struct mpf_codec *codec, PyObject *obj, struct mpf_message *m)
 {
@@ -145,23 +207,20 @@ mpf_codec_encode(struct mpf_codec *codec, PyObject *obj, struct mpf_message *m)
         return 0;
     }
     e = take_idle(codec);
-    if (!e)
+    return e ? seal(codec, e, encode_with(codec, im, e, obj), m) : -1;
+}
+
+int
+mpf_codec_encode_items(struct mpf_codec *codec, PyObject *const *items, Py_ssize_t count, struct mpf_message *m)
+{
+    const struct mpf_imports *im = mpf_imports_get(codec);
+    struct mpf_encoder *e;
+    m->align = 1;
+    m->buffers = 0;
+    m->encoder = NULL;
+    if (!im || !(e = take_idle(codec)))
         return -1;
-    if (encode_with(codec, im, e, obj) < 0) {
-        struct mpf_raised raised;
-        mpf_raised_take(&raised);
-        give_back(codec, e);
-        mpf_raised_restore(&raised);
-        return -1;
-    }
-    m->encoder = e;
-    m->bytes = mpf_encoder_total(e);
-    m->flat = e->pieces.count || e->buffers.count ? NULL : e->buf + e->start;
-    if (e->buffers.count) {
-        m->align = MPF_CODEC_ALIGN;
-        m->buffers = (uint32_t)e->buffers.count;
-    }
-    return 0;
+    return seal(codec, e, encode_items_with(codec, im, e, items, count), m);
 }
 
 void

@@ -55,6 +55,9 @@ int mpf_codec_clear(struct mpf_codec *codec);
  * (m->flat may point into it). */
 int mpf_codec_encode(struct mpf_codec *codec, PyObject *obj, struct mpf_message *m);
 
+/* As mpf_codec_encode for a list of these items, which must not change meanwhile; there need be no such list. */
+int mpf_codec_encode_items(struct mpf_codec *codec, PyObject *const *items, Py_ssize_t count, struct mpf_message *m);
+
 /* Stores the m->bytes bytes of the message. Needs no GIL. May be called more than once. */
 void mpf_codec_write(const struct mpf_message *m, void *dest);
 
