@@ -34,18 +34,19 @@
 
 static void crew_recover(struct mpf_arena *arena, mpf_off off, uint32_t dead) {
     struct mpf_crew_shm *shm = mpf_at(arena, off);
-    (void)dead;
     mpf_eventcount_recover(&shm->idle);
     mpf_eventcount_recover(&shm->direct);
     mpf_eventcount_recover(&shm->background);
     atomic_store_explicit(&shm->seekers, 0, memory_order_relaxed);
     mpf_roster_recover(arena, &shm->roster);
+    mpf_bell_recover(arena, &shm->bells, dead);
 }
 
 static void crew_destroy(struct mpf_arena *arena, mpf_off off) {
     struct mpf_crew_shm *shm = mpf_at(arena, off);
     mpf_ring_destroy(arena, &shm->ring);
     mpf_roster_destroy(arena, &shm->roster);
+    mpf_bell_destroy(arena, &shm->bells);
 }
 
 void mpf_crew_register_hooks(void) {
@@ -61,6 +62,7 @@ int mpf_crew_create(struct mpf_arena *arena, struct mpf_crew *crew) {
     crew->arena = arena;
     crew->shm = mpf_at(arena, crew->ref.off);
     crew->shm->owner = arena->self;
+    mpf_bell_init(&crew->shm->bells);
     MPF_FAULT("crew.created");
     rc = mpf_ring_init(arena, &crew->shm->ring, 1, &crew->ring); /* from 1: no ticket is 0 */
     if (rc < 0)
@@ -75,6 +77,7 @@ bool mpf_crew_owned(const struct mpf_crew *crew) {
 void mpf_crew_free(struct mpf_crew *crew) {
     if (mpf_crew_owned(crew))
         mpf_crew_close(crew, MPF_CREW_ABANDONED);
+    mpf_crew_drop_bell(crew);
     crew->shm = NULL;
     mpf_ring_free(&crew->ring);
     mpf_block_unref(&crew->ref);

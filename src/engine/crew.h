@@ -10,6 +10,7 @@
 #include "engine/roster.h"
 #include "sync/eventcount.h"
 #include "sync/park.h"
+#include "transport/bell.h"
 
 enum mpf_crew_phase {
     MPF_CREW_OPEN,
@@ -30,7 +31,9 @@ struct mpf_crew_shm {
     _Alignas(64) struct mpf_eventcount_shm direct;
     struct mpf_eventcount_shm background;
     _Atomic int32_t wanted; /* results until it is worth waking a direct sleeper */
-    uint32_t result_padding[7];
+    _Atomic uint32_t listening; /* the parent's bell is to be rung for results */
+    uint32_t result_padding[6];
+    struct mpf_bell_shm bells; /* at most one */
 };
 
 /* The parent's handle; private memory. */
@@ -42,6 +45,7 @@ struct mpf_crew {
     uint32_t next_lane; /* where the next collection starts */
     _Atomic uint32_t waiters; /* threads in mpf_crew_await */
     _Atomic uint32_t bumps;
+    struct mpf_bell bell;      /* owner == 0: none */
     _Atomic int64_t looked; /* when somebody last looked for dead workers */
 };
 
@@ -126,6 +130,17 @@ uint32_t mpf_crew_bumps(const struct mpf_crew *crew);
 void mpf_crew_bump(struct mpf_crew *crew);
 /* (any thread) The caller leaves and there may be something to collect: wakes another waiter, if so. */
 void mpf_crew_pass(struct mpf_crew *crew);
+
+/* A descriptor that becomes readable when there is something to collect, while the crew listens (crew_bell.c); what sleeps in
+ * mpf_crew_await is woken all the same. The descriptor is made by the first call of either. Silence it, then collect.
+ *   doorbell  the descriptor, or -errno
+ *   listen    0, -errno */
+int mpf_crew_doorbell(struct mpf_crew *crew);
+int mpf_crew_listen(struct mpf_crew *crew, bool on);
+void mpf_crew_silence(struct mpf_crew *crew);
+/* The engine's own: by who has published, and by mpf_crew_free. */
+void mpf_crew_ring(struct mpf_arena *arena, struct mpf_crew_shm *shm);
+void mpf_crew_drop_bell(struct mpf_crew *crew);
 
 /* ---- workers ---- */
 

@@ -124,6 +124,7 @@ void mpf_crew_pass(struct mpf_crew *crew) {
     atomic_thread_fence(memory_order_seq_cst); /* the caller has finished its own wait before it looks at who else waits */
     bool direct = mpf_eventcount_sleepers(atomic_load_explicit(&crew->shm->direct.state, memory_order_relaxed)) != 0;
     mpf_eventcount_notify(direct ? &crew->shm->direct : &crew->shm->background, 1);
+    mpf_crew_ring(crew->arena, crew->shm);
 }
 
 struct waiter {

@@ -276,6 +276,7 @@ int mpf_worker_report(struct mpf_worker *worker, const struct mpf_lane_message *
     worker->record = NULL;
     atomic_store_explicit(&worker->entry->started, 0, memory_order_release); /* before the next intent; pairs with started_at */
     announce(worker->crew);
+    mpf_crew_ring(worker->arena, worker->crew);
     MPF_FAULT("worker.report.announced");
     return 0;
 }
