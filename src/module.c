@@ -16,6 +16,7 @@
 
 #include "codec/codec.h"
 #include "containers/container.h"
+#include "engine/crew.h"
 #include "objects/errors.h"
 #include "objects/special.h"
 #include "objects/state.h"
@@ -53,6 +54,11 @@ static int (*const module_registrations[])(PyObject *module) = {
     mpf_mapping_register,
     mpf_shareable_list_register,
     mpf_dict_register,
+    mpf_receiver_register,
+    mpf_stream_register,
+    mpf_crew_register,
+    mpf_crew_submit_register,
+    mpf_crew_work_register,
     mpf_inspect_register,
     mpf_process_register,
 };
@@ -62,6 +68,7 @@ mpf_module_exec(PyObject *module)
 {
     mpf_sync_register_hooks();
     mpf_containers_register_hooks();
+    mpf_crew_register_hooks();
     for (size_t i = 0; i < sizeof(module_registrations) / sizeof(module_registrations[0]); i++) {
         if (module_registrations[i](module) < 0) {
             return -1;

@@ -171,19 +171,19 @@ mpf_message_receive(struct mpf_wait *wait, struct mpf_lane_shm *lane, void *buff
 struct message_adoption {
     struct mpf_state *state;
     PyObject *block; /* owned */
+    char *message;   /* where it begins in the block */
 };
 
 static PyObject *
 message_adopt(void *context, size_t offset, size_t length, bool readonly)
 {
     struct message_adoption *adoption = context;
-    struct message_block *block = (struct message_block *)adoption->block;
     struct message_buffer *buffer = PyObject_New(struct message_buffer, adoption->state->buffer_type);
     if (buffer == NULL) {
         return NULL;
     }
     buffer->block = Py_NewRef(adoption->block);
-    buffer->data = (char *)mpf_at(block->ref.arena, block->ref.off) + offset;
+    buffer->data = adoption->message + offset;
     buffer->bytes = (Py_ssize_t)length;
     buffer->readonly = readonly;
     return (PyObject *)buffer;
@@ -199,7 +199,7 @@ message_decode_block(struct mpf_state *state, struct mpf_lane_received *received
     }
     block->ref = received->block;
     received->block = (struct mpf_ref){0};
-    struct message_adoption adoption = {state, (PyObject *)block};
+    struct message_adoption adoption = {state, (PyObject *)block, received->data};
     struct mpf_adopter adopter = {message_adopt, &adoption};
     PyObject *object = mpf_codec_decode(state->codec, received->data, received->bytes, &adopter);
     Py_DECREF(block);

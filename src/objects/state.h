@@ -32,6 +32,10 @@
     X(PyTypeObject, synchronized_type) \
     X(PyTypeObject, array_type) \
     X(PyTypeObject, array_iterator_type) \
+    X(PyTypeObject, receiver_type) \
+    X(PyTypeObject, stream_type) \
+    X(PyTypeObject, crew_type) \
+    X(PyTypeObject, job_type) \
     X(PyTypeObject, mapping_type) \
     X(PyObject, shareable_list_original) /* the stdlib's ShareableList */ \
     X(PyTypeObject, dict_type) \

@@ -130,9 +130,8 @@ wait_parse_block(PyObject *value, int *block)
 #endif
 }
 
-/* Sorts positional and keyword arguments into slots[count]. */
-static int
-wait_sort_arguments(const char *function, const char *const *names, int count, PyObject *const *args,
+int
+mpf_wait_parse_arguments(const char *function, const char *const *names, int count, PyObject *const *args,
                     Py_ssize_t nargs, PyObject *kwnames, PyObject **slots)
 {
     if (nargs > count) {
@@ -142,6 +141,9 @@ wait_sort_arguments(const char *function, const char *const *names, int count, P
     }
     for (Py_ssize_t i = 0; i < nargs; i++) {
         slots[i] = args[i];
+    }
+    for (Py_ssize_t i = nargs; i < count; i++) {
+        slots[i] = NULL;
     }
     Py_ssize_t keywords = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
     for (Py_ssize_t k = 0; k < keywords; k++) {
@@ -186,7 +188,7 @@ mpf_wait_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *kwname
 {
     static const char *const names[] = {"block", "timeout"};
     PyObject *slots[2] = {NULL, NULL}; /* borrowed */
-    if (wait_sort_arguments("acquire", names, 2, args, nargs, kwnames, slots) < 0) {
+    if (mpf_wait_parse_arguments("acquire", names, 2, args, nargs, kwnames, slots) < 0) {
         return -1;
     }
     return wait_deadline_of(slots[0], slots[1], deadline);
@@ -197,7 +199,7 @@ mpf_wait_parse_put(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, P
 {
     static const char *const names[] = {"obj", "block", "timeout"};
     PyObject *slots[3] = {NULL, NULL, NULL}; /* borrowed */
-    if (wait_sort_arguments("put", names, 3, args, nargs, kwnames, slots) < 0) {
+    if (mpf_wait_parse_arguments("put", names, 3, args, nargs, kwnames, slots) < 0) {
         return -1;
     }
     if (slots[0] == NULL) {
@@ -214,5 +216,5 @@ mpf_wait_parse_timeout(const char *name, PyObject *const *args, Py_ssize_t nargs
 {
     static const char *const names[] = {"timeout"};
     *timeout = NULL;
-    return wait_sort_arguments(name, names, 1, args, nargs, kwnames, timeout);
+    return mpf_wait_parse_arguments(name, names, 1, args, nargs, kwnames, timeout);
 }

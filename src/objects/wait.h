@@ -27,6 +27,10 @@ int mpf_wait_parse_acquire(PyObject *const *args, Py_ssize_t nargs, PyObject *kw
 /* The arguments (obj, block=True, timeout=None) of every put(). *object is borrowed. 0 or -1 with an exception. */
 int mpf_wait_parse_put(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **object, int64_t *deadline);
 
+/* Sorts positional and keyword arguments into slots[count], borrowed; NULL where one is missing. 0 or -1 with TypeError. */
+int mpf_wait_parse_arguments(const char *function, const char *const *names, int count, PyObject *const *args,
+                             Py_ssize_t nargs, PyObject *kwnames, PyObject **slots);
+
 /* The argument (timeout=None) of a wait() that is called `name`. *timeout is borrowed. 0 or -1 with an exception. */
 int mpf_wait_parse_timeout(const char *name, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                            PyObject **timeout);
