@@ -147,4 +147,125 @@ static inline void dismiss_all(pid_t *pids, uint32_t *slots, int count) {
     }
 }
 
+/* ---- workers that are killed ---- */
+
+#define GANG_MAX 4
+
+struct gang {
+    int size;
+    bool keep;         /* tasks are put with keep, and put again when lost */
+    const char *point; /* where the first worker dies, if anywhere */
+    int nth;
+    pid_t pids[GANG_MAX];
+    uint32_t slots[GANG_MAX];
+    uint64_t put, lost;
+    int killed;
+    struct account account;
+};
+
+static inline void gang_work(struct gang *gang, int index, bool doomed) {
+    static struct mpf_worker worker;
+    if (doomed && gang->point)
+        die_at(gang->point, gang->nth);
+    CHECK_EQUAL(mpf_worker_join(&worker, &crew.ref, gang->slots[index]), 0);
+    CHECK_EQUAL(work(&worker), -EPIPE);
+    mpf_worker_leave(&worker);
+    _exit(0);
+}
+
+static inline void gang_start_one(struct gang *gang, int index, bool doomed) {
+    CHECK_EQUAL(mpf_crew_enlist(&crew, &gang->slots[index]), 0);
+    fflush(NULL);
+    gang->pids[index] = fork();
+    CHECK(gang->pids[index] >= 0);
+    if (gang->pids[index] == 0)
+        gang_work(gang, index, doomed);
+}
+
+static inline void gang_start(struct gang *gang) {
+    for (int i = 0; i < gang->size; i++)
+        gang_start_one(gang, i, i == 0);
+}
+
+static inline void gang_put(struct gang *gang, uint64_t count) {
+    for (; count > 0; count--, gang->put++)
+        put_sized(gang->put, length_of(gang->put / 3), gang->keep);
+    mpf_crew_wake(&crew, (uint32_t)gang->put);
+}
+
+/* The worker is gone: what it had is lost, or put again. */
+static inline void gang_bury(struct gang *gang, int index) {
+    struct mpf_crew_lost lost;
+    int rc;
+    while ((rc = mpf_crew_lost(&crew, gang->slots[index], &lost)) == -EBUSY)
+        CHECK(collect_once(&gang->account) >= 0);
+    CHECK(rc >= 0);
+    if (rc == 1 && gang->keep) {
+        CHECK_EQUAL(mpf_crew_put_again(&crew, lost.ticket, &lost.ticket), 0);
+        mpf_crew_wake(&crew, 1);
+    } else if (rc == 1) {
+        CHECK(gang->account.seen[lost.cookie - 1] == 0);
+        gang->account.seen[lost.cookie - 1] = 2;
+        mpf_crew_settle(&crew, lost.ticket);
+        gang->lost++;
+    }
+}
+
+/* Sees to those who have died; whether any had. */
+static inline bool gang_look(struct gang *gang) {
+    bool any = false;
+    for (int i = 0; i < gang->size; i++) {
+        int status;
+        if (waitpid(gang->pids[i], &status, WNOHANG) != gang->pids[i])
+            continue;
+        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        gang->killed++;
+        gang_bury(gang, i);
+        gang_start_one(gang, i, false);
+        any = true;
+    }
+    return any;
+}
+
+/* Until everything is done or lost. */
+static inline void gang_finish_tasks(struct gang *gang) {
+    while (gang->account.done + gang->lost < gang->put) {
+        struct mpf_park park = patient();
+        if (collect_once(&gang->account) > 0)
+            continue;
+        uint32_t wanted = (uint32_t)(gang->put - gang->account.done - gang->lost);
+        int rc = mpf_crew_await(&park, &crew, MPF_CREW_DIRECT, wanted, mpf_crew_bumps(&crew));
+        CHECK(rc == 0 || rc == -ECHILD);
+        if (rc == -ECHILD && !gang_look(gang))
+            sched_yield(); /* dead, but not yet for its parent */
+    }
+    CHECK_EQUAL(mpf_crew_pending(&crew), 0);
+}
+
+/* Until all workers sleep, those included that have taken the place of others. */
+static inline void gang_rest(struct gang *gang) {
+    int64_t until = mpf_clock_now() + 20 * SECOND;
+    while (mpf_eventcount_sleepers(atomic_load(&crew.shm->idle.state)) < (uint32_t)gang->size) {
+        CHECK(mpf_clock_now() < until);
+        mpf_participant_reap(arena);
+        gang_look(gang);
+        sched_yield();
+    }
+}
+
+/* Everything has an end: each task one, each worker its own. */
+static inline void gang_end(struct gang *gang) {
+    gang_finish_tasks(gang);
+    mpf_crew_close(&crew, MPF_CREW_CLOSED);
+    for (int i = 0; i < gang->size; i++) {
+        int status = check_wait(gang->pids[i]);
+        CHECK(status == 0 || status == -SIGKILL);
+        gang->killed += status != 0;
+        gang_bury(gang, i);
+    }
+    CHECK_EQUAL(gang->account.done + gang->lost, gang->put);
+    CHECK(gang->lost <= (uint64_t)gang->killed);
+    CHECK(!gang->keep || gang->lost == 0);
+}
+
 #endif
