@@ -503,6 +503,9 @@ mpf_crew_object_submit_pieces(PyObject *op, PyObject *args, PyObject *kwargs)
     }
     call.receiver = mpf_receiver_of(receiver);
     call.keep = keep;
+    if (call.receiver->kind == MPF_RECEIVER_LIST && call.receiver->pieces == 0) {
+        return Py_BuildValue("nO", (Py_ssize_t)0, Py_True); /* an empty list, which is ready */
+    }
     if (submit_open(&source, iterable) == 0 && submit_prepare(&call, op, func, chunksize, star) == 0) {
         put = submit_all(&call, &source, chunksize, first, limit);
     }

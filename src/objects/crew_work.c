@@ -251,9 +251,7 @@ work_do(struct work *work, struct mpf_task *task, struct work_outcome *outcome)
         outcome->final = work->undecodable != NULL;
         return work_undecodable(work, &outcome->error);
     }
-    if (PyErr_CheckSignals() < 0) {
-        Py_DECREF(payload);
-    } else if (tag & MPF_CREW_TASK_PIECE) {
+    if (tag & MPF_CREW_TASK_PIECE) {
         outcome->value = PyList_CheckExact(payload) ? work_call_piece(work, func, payload, tag) : NULL;
     } else {
         outcome->value = tag & MPF_CREW_TASK_SINGLE ? work_call_item(func, payload, tag & MPF_CREW_TASK_STAR)
@@ -517,6 +515,18 @@ work_limit(struct work *work)
 
 /* ---- the loop ---- */
 
+/* An exception of a signal handler while there is nothing in hand: dropped if it is Ctrl-C's, which goes to all processes and
+ * is the parent's to deal with. 0, or -1 with the exception. */
+static int
+work_interrupted(void)
+{
+    if (!PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
+}
+
 /* 0; 1 the parent is gone; -1 with an exception. */
 static int
 work_wait(struct work *work)
@@ -528,9 +538,8 @@ work_wait(struct work *work)
     if (rc == -EOWNERDEAD) {
         return 1;
     }
-    if (rc == -EINTR && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
-        PyErr_Clear(); /* Ctrl-C goes to all processes; it is the parent that deals with it */
-        return 0;
+    if (rc == -EINTR) {
+        return work_interrupted();
     }
     if (rc < 0 && rc != -ETIMEDOUT) {
         mpf_errors_raise(rc);
@@ -556,6 +565,9 @@ work_loop(struct work *work)
     for (;;) {
         struct mpf_task task;
         struct work_outcome outcome;
+        if (PyErr_CheckSignals() < 0 && work_interrupted() < 0) {
+            return NULL;
+        }
         int rc = mpf_worker_claim(&work->worker, &task);
         if (rc == -EAGAIN) {
             rc = work_wait(work);
