@@ -7,7 +7,8 @@
 
 Every public name of the running version's :mod:`multiprocessing` is here under the same name.  Beyond it:
 :func:`install`, :func:`uninstall`, :func:`doctor`, :func:`set_strict`, :func:`get_strict`, :class:`OwnerDied`,
-:class:`OwnerDiedWarning`, :class:`WorkerLostError`, :class:`ProcessGroup`.
+:class:`OwnerDiedWarning`, :class:`WorkerLostError`, :class:`ProcessGroup`; :class:`SharedDict` and :class:`SharedList`, where
+the native part is in use.
 """
 import multiprocessing as _stdlib
 import sys
@@ -32,6 +33,7 @@ _SUBMODULES = frozenset([
 
 if _native.ENABLED:
     SharedDict = _native.core.SharedDict
+    SharedList = _native.core.SharedList
 
 
 def install():
