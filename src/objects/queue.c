@@ -635,6 +635,7 @@ static PyType_Slot queue_slots[] = {
     {Py_tp_traverse, mpf_shared_traverse},
     {Py_tp_methods, queue_methods},
     {Py_tp_getset, queue_getset},
+    {Py_tp_members, mpf_shared_members},
     {0, NULL},
 };
 
