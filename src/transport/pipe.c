@@ -20,7 +20,8 @@
  *
  * Death. A sender rings before it publishes, both inside the tail section, and a reader announces itself and looks at the lane
  * inside that section: a sender killed after ringing wakes the reader for nothing, one killed after publishing
- * has rung. The announcement is withdrawn after the ring: at worst it is rung twice. Of a process killed between the two
+ * has rung. The announcement is withdrawn after the ring, and made before rings are taken off: at worst it is rung twice,
+ * and no reader sleeps unannounced that was to wake by a ring which a killed one took off. Of a process killed between the two
  * diversions one direction goes on by memory, until somebody asks for a descriptor again. The rest is in lane.c and end.c. */
 #include "transport/pipe.h"
 
@@ -88,8 +89,11 @@ void mpf_pipe_ring(void *context) {
     atomic_store_explicit(&bell->out->bells, 0, memory_order_relaxed);
 }
 
-/* Inside the tail section: nobody rings meanwhile, and what is peeked at is what is read. 1: the stream has ended. */
-static int take_rings(int fd) {
+static void announce(struct mpf_lane_shm *in) { atomic_store_explicit(&in->bells, 1, memory_order_relaxed); }
+
+/* Inside the tail section: nobody rings meanwhile, and what is peeked at is what is read. A ring that is taken off may be the
+ * one that another reader was to wake by: it is announced again. 1: the stream has ended. */
+static int take_rings(struct mpf_lane_shm *in, int fd) {
     unsigned char frames[4 * 16];
     for (;;) {
         ssize_t seen = recv(fd, frames, sizeof frames, MSG_PEEK | MSG_DONTWAIT);
@@ -98,32 +102,39 @@ static int take_rings(int fd) {
             rings += 4;
         if (rings == 0)
             return seen == 0 || (seen < 0 && errno == ECONNRESET);
+        announce(in);
         if (recv(fd, frames, rings, MSG_DONTWAIT) < 0)
             return 0;
     }
 }
 
-static int look(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd, bool announce) {
+int mpf_pipe_prepare_sleep(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) {
     int rc = 0;
     mpf_section_enter(arena, &in->tail);
     if (mpf_lane_count(in) == 0 && !mpf_lane_diverted(in)) {
-        rc = take_rings(fd) ? -EPIPE : 1;
-        if (announce)
-            atomic_store_explicit(&in->bells, 1, memory_order_relaxed);
+        announce(in);
+        MPF_FAULT("pipe.announced");
+        rc = take_rings(in, fd) ? -EPIPE : 1;
+        MPF_FAULT("pipe.rings.taken");
     }
     mpf_section_leave(arena, &in->tail);
     return rc;
 }
 
-int mpf_pipe_prepare_sleep(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) { return look(arena, in, fd, true); }
-
-int mpf_pipe_look(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) { return look(arena, in, fd, false); }
+int mpf_pipe_look(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) {
+    int rc = 0;
+    mpf_section_enter(arena, &in->tail);
+    if (mpf_lane_count(in) == 0 && !mpf_lane_diverted(in))
+        rc = take_rings(in, fd) ? -EPIPE : 1;
+    mpf_section_leave(arena, &in->tail);
+    return rc;
+}
 
 void mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) {
     if (atomic_load_explicit(&in->closed, memory_order_acquire) & MPF_LANE_SETTLED)
         return;
     mpf_section_enter(arena, &in->tail);
-    (void)take_rings(fd);
+    (void)take_rings(in, fd);
     MPF_FAULT("pipe.settled");
     if (mpf_lane_diverted(in))
         atomic_fetch_or_explicit(&in->closed, MPF_LANE_SETTLED, memory_order_release);

@@ -73,18 +73,23 @@ static void test_rings(void) {
     teardown();
 }
 
-/* A look takes rings off as one that will sleep does, and leaves no word that anybody sleeps. */
+/* Who only looks is not rung for; a ring that it takes off, which may be another's, is made up for. */
 static void test_look(void) {
     setup(true);
-    CHECK_EQUAL(prepare(1), 1);
+    CHECK_EQUAL(look(1), 1);
     CHECK_EQUAL(put_from(0, 0), 0);
+    CHECK(!readable(1, 0));
     CHECK_EQUAL(look(1), 0); /* something to get */
     expect_next(mpf_pipe_in(&ends[1]), 0, 0);
+    CHECK_EQUAL(prepare(1), 1);
+    CHECK_EQUAL(put_from(0, 1), 0);
+    CHECK(readable(1, 0));
+    expect_next(mpf_pipe_in(&ends[1]), 0, 1);
     CHECK_EQUAL(look(1), 1);
     CHECK(!readable(1, 0)); /* took the ring off */
-    CHECK_EQUAL(put_from(0, 1), 0);
-    CHECK(!readable(1, 0)); /* and was not rung for */
-    expect_next(mpf_pipe_in(&ends[1]), 0, 1);
+    CHECK_EQUAL(put_from(0, 2), 0);
+    CHECK(readable(1, 0)); /* for whoever still sleeps */
+    expect_next(mpf_pipe_in(&ends[1]), 0, 2);
     CHECK_EQUAL(shutdown(sockets[0], SHUT_RDWR), 0);
     CHECK_EQUAL(look(1), -EPIPE);
     teardown();
@@ -193,6 +198,29 @@ static void test_kill_the_ringer(void) {
     }
 }
 
+static void prepare_and_die(void *point) {
+    die_at(point, 1);
+    (void)prepare(1);
+}
+
+/* A reader that is killed with the ring in its hands leaves the others announced. */
+static void test_kill_a_reader(void) {
+    static const char *const points[] = {"pipe.announced", "pipe.rings.taken"};
+    for (size_t p = 0; p < COUNT_OF(points); p++) {
+        setup(true);
+        CHECK_EQUAL(prepare(1), 1);
+        CHECK_EQUAL(put_from(0, 0), 0);
+        expect_next(mpf_pipe_in(&ends[1]), 0, 0);
+        CHECK_EQUAL(check_wait(check_fork(prepare_and_die, (void *)(uintptr_t)points[p])), -SIGKILL);
+        while (mpf_participant_reap(arena) > 0)
+            ;
+        CHECK_EQUAL(put_from(0, 1), 0);
+        CHECK(readable(1, 0));
+        expect_next(mpf_pipe_in(&ends[1]), 0, 1);
+        teardown();
+    }
+}
+
 static void settle_and_die(void *unused) {
     (void)unused;
     die_at("pipe.settled", 1);
@@ -217,7 +245,7 @@ static void test_kill_the_settler(void) {
 CHECK_MAIN({"both_ways", test_both_ways}, {"one_way", test_one_way}, {"rings", test_rings}, {"look", test_look}, {"diversion", test_diversion},
            {"closing", test_closing}, {"room_for_several", test_room_for_several},
 #ifdef MPF_DEBUG
-           {"kill_half_way", test_kill_half_way}, {"kill_the_ringer", test_kill_the_ringer},
+           {"kill_half_way", test_kill_half_way}, {"kill_the_ringer", test_kill_the_ringer}, {"kill_a_reader", test_kill_a_reader},
            {"kill_the_settler", test_kill_the_settler},
 #endif
 )

@@ -6,7 +6,6 @@ import mmap
 import os
 import random
 import signal
-import struct
 import sys
 import time
 import warnings
@@ -21,16 +20,19 @@ ctx = mpfast.get_context("fork")
 
 
 class Words:
-    """A few 8-byte words that forked processes share, without any lock."""
+    """A few 8-byte words that forked processes share, without any lock.
+
+    A view writes a word with one store; struct.pack_into clears it first, and a process may be killed in between.
+    """
 
     def __init__(self, count):
-        self._memory = mmap.mmap(-1, 8 * count)
+        self._words = memoryview(mmap.mmap(-1, 8 * count)).cast("q")
 
     def __getitem__(self, index):
-        return struct.unpack_from("q", self._memory, 8 * index)[0]
+        return self._words[index]
 
     def __setitem__(self, index, value):
-        struct.pack_into("q", self._memory, 8 * index, value)
+        self._words[index] = value
 
 
 class Crew:
