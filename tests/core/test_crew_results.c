@@ -134,8 +134,35 @@ static void test_direct_comes_first(void) {
     engine_finish();
 }
 
+/* What the parent's threads take turns by, as Python's do. */
+static pthread_mutex_t big_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void drop_lock(void *unused) {
+    (void)unused;
+    pthread_mutex_unlock(&big_lock);
+}
+
+static void take_lock(void *unused) {
+    (void)unused;
+    pthread_mutex_lock(&big_lock);
+}
+
+static struct mpf_park patient_with_lock(void) {
+    struct mpf_park park = patient();
+    park.release = drop_lock;
+    park.resume = take_lock;
+    park.contended = true;
+    return park;
+}
+
 static void *collect_ten(void *unused) {
-    collect_until(&account, 10);
+    pthread_mutex_lock(&big_lock);
+    while (account.done < 10) {
+        struct mpf_park park = patient_with_lock();
+        if (collect_once(&account) <= 0)
+            CHECK_EQUAL(mpf_crew_await(&park, &crew, MPF_CREW_DIRECT, (uint32_t)(10 - account.done), mpf_crew_bumps(&crew)), 0);
+    }
+    pthread_mutex_unlock(&big_lock);
     return unused;
 }
 
@@ -179,7 +206,9 @@ static void test_woken_when_no_more_come(void) {
     CHECK(wakes_of(&wait) != wakes || mpf_lane_count(&me.entry->results) == 0);
     while (mpf_lane_count(&me.entry->results) != 0)
         sched_yield();
+    pthread_mutex_lock(&big_lock);
     put_number(9);
+    pthread_mutex_unlock(&big_lock);
     do_one();
     pthread_join(thread, NULL);
     CHECK_EQUAL(account.done, 10);
@@ -274,7 +303,6 @@ static void test_told_of_a_death(void) {
 #define WAITERS 4
 #define TRIPS (UNDER_TSAN ? 500 : 3000)
 
-static pthread_mutex_t big_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool has_come[TASKS_MAX];
 
 static bool collect_for_all(uint64_t mine) {
@@ -291,16 +319,6 @@ static bool collect_for_all(uint64_t mine) {
     return count > 0;
 }
 
-static void drop_lock(void *unused) {
-    (void)unused;
-    pthread_mutex_unlock(&big_lock);
-}
-
-static void take_lock(void *unused) {
-    (void)unused;
-    pthread_mutex_lock(&big_lock);
-}
-
 static void *make_trips(void *argument) {
     uint64_t base = (uint64_t)(uintptr_t)argument * (uint64_t)TRIPS;
     pthread_mutex_lock(&big_lock);
@@ -313,10 +331,7 @@ static void *make_trips(void *argument) {
                 ;
             if (has_come[number])
                 break;
-            struct mpf_park park = patient();
-            park.release = drop_lock;
-            park.resume = take_lock;
-            park.contended = true;
+            struct mpf_park park = patient_with_lock();
             CHECK_EQUAL(mpf_crew_await(&park, &crew, MPF_CREW_DIRECT, 1, bumps), 0);
         }
         mpf_crew_pass(&crew);
