@@ -3,7 +3,8 @@
 The same on the wire as the standard library's: messages of at most 256 bytes, each behind its length; a challenge, the
 answer to it, and a welcome or a refusal; first the listener challenges the client, then the client the listener.  A
 challenge names the hash it wants (``{sha256}`` and 40 random bytes); one of exactly 20 bytes is by a peer that knows MD5 only,
-and such a peer answers any challenge with the 16 bytes of an MD5 digest.
+and such a peer answers any challenge with the 16 bytes of an MD5 digest.  MD5 is never asked for; where it is allowed it serves
+peers that know nothing else, in both halves: one that has named a better hash is not believed to have forgotten it.
 
 Each step is a generator that yields (what is to be sent, whether it then needs a message) and is sent that message, so that
 a listener can lead many handshakes at once and wait for none.
@@ -39,9 +40,19 @@ def allow_md5(allowed):
     return former
 
 
-def _refuse_md5():
-    if not md5_allowed:
-        raise AuthenticationError("the other side knows MD5 only: mpfast.connection.allow_md5(True) would let it in")
+class _Peer:
+    """What the other side has shown of itself."""
+
+    def __init__(self):
+        self._hash = None
+
+    def uses(self, name):
+        """AuthenticationError where it may not use the hash *name*."""
+        if name == "md5" and not md5_allowed:
+            raise AuthenticationError("the other side knows MD5 only: mpfast.connection.allow_md5(True) would let it in")
+        if self._hash is not None and (self._hash == "md5") != (name == "md5"):
+            raise AuthenticationError("the other side uses MD5 for one half of the handshake only")
+        self._hash = name
 
 
 def _split_hash(message):
@@ -53,7 +64,7 @@ def _split_hash(message):
     raise AuthenticationError("no hash, or one that is not allowed, is named in the message of the other side")
 
 
-def _challenge(key):
+def _challenge(key, peer):
     message = b"{sha256}" + os.urandom(_RANDOM_BYTES)
     answer = yield _CHALLENGE + message, True
     try:
@@ -61,8 +72,7 @@ def _challenge(key):
             name, digest = "md5", answer
         else:
             name, digest = _split_hash(answer)
-        if name == "md5":
-            _refuse_md5()
+        peer.uses(name)
         if not hmac.compare_digest(hmac.new(key, message, name).digest(), digest):
             raise AuthenticationError("digest received was wrong")
     except AuthenticationError:
@@ -71,7 +81,7 @@ def _challenge(key):
     yield _WELCOME, False
 
 
-def _answer(key):
+def _answer(key, peer):
     challenge = yield b"", True
     if not challenge.startswith(_CHALLENGE):
         raise AuthenticationError(f"Protocol error, expected challenge: message={challenge!r}")
@@ -79,12 +89,11 @@ def _answer(key):
     if len(message) < _OLD_CHALLENGE_BYTES:
         raise AuthenticationError(f"challenge too short: {len(message)} bytes")
     if len(message) == _OLD_CHALLENGE_BYTES:
-        _refuse_md5()
+        peer.uses("md5")
         answer = hmac.new(key, message, "md5").digest()
     else:
         name, _ = _split_hash(message)
-        if name == "md5":
-            _refuse_md5()
+        peer.uses(name)
         answer = b"{%s}" % name.encode() + hmac.new(key, message, name).digest()
     verdict = yield answer, True
     if verdict != _WELCOME:
@@ -102,7 +111,8 @@ class Handshake:
         self.fd = conn.fileno()
         self.deadline = None if timeout is None else time.monotonic() + timeout
         self._received = b""
-        steps = (_challenge(key), _answer(key))
+        peer = _Peer()
+        steps = (_challenge(key, peer), _answer(key, peer))
         self._steps = self._one_after_the_other(*(steps if challenge_first else reversed(steps)))
         self.done = self._resume(None)
 

@@ -259,6 +259,17 @@ def test_a_peer_that_knows_md5_only_is_refused_else(plain, listener):
         connection.allow_md5(former)
 
 
+HALF_OLD_CLIENT = OLD_CLIENT.replace('conn.send_bytes(hmac.new(key, message, "md5").digest())',
+                                     'conn.send_bytes(b"{sha256}" + hmac.new(key, message, "sha256").digest())')
+
+
+def test_who_knows_a_better_hash_is_not_let_in_by_md5(plain, listener, md5):
+    client = plain(HALF_OLD_CLIENT, repr(listener.address), repr(KEY))
+    with pytest.raises(AuthenticationError, match="one half"):
+        listener.accept()
+    assert client.stdout.read().splitlines() == ["b'#WELCOME#'", "dropped"]
+
+
 def test_the_default_is_what_the_standard_library_here_can_do():
     former = connection.allow_md5(True)
     connection.allow_md5(former)
