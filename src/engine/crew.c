@@ -97,6 +97,25 @@ int mpf_crew_put(struct mpf_crew *crew, const struct mpf_task_order *order, uint
     return mpf_ring_put(&crew->ring, order, ticket);
 }
 
+/* Wakes up to `count` of those who slept at this turn, each once: those that were woken and have not run yet are counted as sleepers
+ * still, and a stream of tasks would pay a system call for each of them. */
+static void wake_idle(struct mpf_crew *crew, uint32_t count) {
+    struct mpf_eventcount_shm *idle = &crew->shm->idle;
+    uint64_t seen = atomic_load_explicit(&idle->state, memory_order_relaxed);
+    uint32_t turn = mpf_eventcount_turn(seen);
+    if (mpf_eventcount_sleepers(seen) == 0)
+        return;
+    if (turn != crew->idle_turn) {
+        crew->idle_turn = turn;
+        crew->to_wake = mpf_eventcount_sleepers(seen);
+    }
+    count = count < crew->to_wake ? count : crew->to_wake;
+    if (count == 0)
+        return;
+    crew->to_wake -= count;
+    mpf_eventcount_wake(idle, seen, (int)count);
+}
+
 void mpf_crew_wake(struct mpf_crew *crew, uint32_t tasks) {
     if (!mpf_crew_owned(crew))
         return;
@@ -104,7 +123,7 @@ void mpf_crew_wake(struct mpf_crew *crew, uint32_t tasks) {
     atomic_thread_fence(memory_order_seq_cst); /* the tasks before the look at who seeks; pairs with mpf_worker_await */
     uint32_t seekers = atomic_load_explicit(&crew->shm->seekers, memory_order_relaxed);
     if (seekers < tasks)
-        mpf_eventcount_notify_fenced(&crew->shm->idle, (int)(tasks - seekers));
+        wake_idle(crew, tasks - seekers);
 }
 
 int mpf_crew_cancel(struct mpf_crew *crew, uint64_t ticket, uint64_t *cookie) {

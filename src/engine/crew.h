@@ -43,6 +43,7 @@ struct mpf_crew {
     struct mpf_crew_shm *shm;
     struct mpf_ring ring;
     uint32_t next_lane; /* where the next collection starts */
+    uint32_t idle_turn, to_wake; /* of the workers that had announced their sleep at that turn, those not woken yet */
     _Atomic uint32_t waiters; /* threads in mpf_crew_await */
     _Atomic uint32_t bumps;
     struct mpf_bell bell;      /* owner == 0: none */
