@@ -219,11 +219,19 @@ def shut_down(proxy):
         namespace["__str__"] = lambda self: repr(self)[:-1] + "; '__str__()' failed>"
         namespace["__module__"] = cls.__module__
         _gone[cls] = type(cls.__name__, (cls,), namespace)
+    if "_cell" in proxy.__dict__:
+        proxy.__dict__["_cell"] = _Gone()
     proxy.__class__ = _gone[cls]
 
 
 def _raise_gone(self, *args, **kwds):
     raise BrokenPipeError(*_SHUT_DOWN)
+
+
+class _Gone:
+    """What is where the shared contents were."""
+
+    __getitem__ = __setitem__ = __delitem__ = __len__ = __contains__ = __iter__ = __getattr__ = _raise_gone
 
 
 # Locks.  threading's exceptions, which come from the server's side.
@@ -532,6 +540,13 @@ SET_METHODS = (
 if hasattr(_core, "SharedDict"):
     # Containers.
 
+    def _iterate(shared, keys):
+        for key in keys:
+            if len(shared) != len(keys):
+                raise RuntimeError("dictionary changed size during iteration")
+            yield key
+
+
     @_kind("dict", _stdlib.DictProxy)
     class _ArenaDict(Arena, _core.SharedDict, _stdlib.DictProxy):
         _exposed_ = _stdlib.DictProxy._exposed_
@@ -547,11 +562,7 @@ if hasattr(_core, "SharedDict"):
             return str(self.copy())
 
         def __iter__(self):
-            keys = self.keys()
-            for key in keys:
-                if len(self) != len(keys):
-                    raise RuntimeError("dictionary changed size during iteration")
-                yield key
+            return _iterate(self, self.keys())
 
 
     @_kind("list", _stdlib.ListProxy)
@@ -605,18 +616,22 @@ if hasattr(_core, "SharedDict"):
     @_kind("Namespace", _stdlib.NamespaceProxy)
     class _ArenaNamespace(_Cell, _stdlib.NamespaceProxy):
         _exposed_ = _stdlib.NamespaceProxy._exposed_
-        _inside = ("__getattr__",)
+        _inside = ()
 
         def _make(self, manager, /, **kwds):
             self._cell = _core.SharedDict(kwds)
 
-        def __getattr__(self, key):
+        def __getattribute__(self, key, _own=object.__getattribute__):
             if key[0] == "_":
-                return object.__getattribute__(self, key)
+                return _own(self, key)
             try:
-                return self._cell[key]
+                return _own(self, "_cell")[key]
             except KeyError:
                 raise AttributeError(f"'Namespace' object has no attribute {key!r}") from None
+
+        def __getattr__(self, key):
+            kind = type(self).__name__ if key[0] == "_" else "Namespace"
+            raise AttributeError(f"{kind!r} object has no attribute {key!r}")
 
         def __setattr__(self, key, value):
             if key[0] == "_":

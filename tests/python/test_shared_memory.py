@@ -1,0 +1,266 @@
+"""SharedMemory: the standard library's names, errors and memory; nothing lost to a process that merely looked."""
+import errno
+import multiprocessing.shared_memory
+import os
+import pathlib
+import pickle
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import mpfast
+from conftest import METHODS, child_environment
+from mpfast.shared_memory import SharedMemory
+
+pytestmark = pytest.mark.skipif(SharedMemory.__init__.__kwdefaults__ != {"track": None}, reason="no native SharedMemory here")
+
+DIRECTORY = pathlib.Path("/dev/shm")
+
+
+@pytest.fixture
+def memory():
+    memory = SharedMemory(create=True, size=100)
+    yield memory
+    memory.close()
+    try:
+        memory.unlink()
+    except FileNotFoundError:
+        pass
+
+
+def test_what_it_tells(memory):
+    assert memory.name.startswith("psm_") and memory._name == "/" + memory.name
+    assert memory.size == 100 == len(memory.buf)
+    assert repr(memory) == f"SharedMemory({memory.name!r}, size=100)"
+    assert bytes(memory.buf) == bytes(100)
+
+
+def test_attached(memory):
+    other = SharedMemory(memory.name, size=5000)  # the size is that of what is there
+    other.buf[:3] = b"abc"
+    assert bytes(memory.buf[:3]) == b"abc" and other.size == 100
+    other.close()
+    other.close()
+    assert other.buf is None and memory.buf[0] == ord("a")
+
+
+@pytest.mark.parametrize("arguments, error", [
+    ({"create": True, "size": 0}, ValueError), ({"create": True, "size": -1}, ValueError), ({}, ValueError),
+    ({"name": "mpfast-no-such-name"}, FileNotFoundError), ({"create": True, "size": "x"}, TypeError),
+])
+def test_errors(arguments, error):
+    with pytest.raises(error):
+        SharedMemory(**arguments)
+
+
+def test_a_name_that_is_taken(memory):
+    with pytest.raises(FileExistsError) as failure:
+        SharedMemory(memory.name, create=True, size=1)
+    assert failure.value.filename == memory._name
+    assert SharedMemory(memory.name).size == 100
+
+
+def test_unlinked_twice(memory):
+    memory.unlink()
+    with pytest.raises(FileNotFoundError):
+        memory.unlink()
+    with pytest.raises(FileNotFoundError):
+        SharedMemory(memory.name)
+    memory.buf[0] = 1  # who has it keeps it
+
+
+def test_more_than_there_is():
+    info = os.statvfs(DIRECTORY)
+    before = set(os.listdir(DIRECTORY))
+    with pytest.raises(OSError) as failure:
+        SharedMemory("mpfast-too-much", create=True, size=info.f_frsize * (info.f_blocks + 1))
+    assert failure.value.errno in (errno.ENOSPC, errno.ENOMEM)
+    assert "mpfast-too-much" not in set(os.listdir(DIRECTORY)) - before
+
+
+def test_memory_is_there_when_it_returns(memory):
+    assert (DIRECTORY / memory.name).stat().st_blocks > 0
+
+
+def test_attaching_to_what_is_empty_leaves_it():
+    path = DIRECTORY / f"mpfast-empty-{os.getpid()}"
+    path.touch()
+    try:
+        with pytest.raises(ValueError, match="empty file"):
+            SharedMemory(path.name)
+        assert path.exists()
+    finally:
+        path.unlink()
+
+
+def test_a_view_keeps_it_open(memory):
+    view = memory.buf[10:20]
+    with pytest.raises(BufferError, match="cannot close exported pointers exist"):
+        memory.close()
+    view[0] = 7
+    view.release()
+    memory.close()
+    assert memory.buf is None
+
+
+def test_numpy(memory):
+    numpy = pytest.importorskip("numpy")
+    array = numpy.frombuffer(memory.buf, dtype="d", count=12)
+    array[:] = range(12)
+    other = SharedMemory(memory.name)
+    assert numpy.ndarray(12, dtype="d", buffer=other.buf).sum() == 66
+    other.close()
+    with pytest.raises(BufferError):
+        memory.close()
+    assert array[11] == 11
+    del array
+
+
+def test_the_mapping(memory):
+    mapping = memory._mmap
+    assert len(mapping) == mapping.size() == 100 and not mapping.closed
+    memory.close()
+    assert mapping.closed and memory._mmap is None
+    for use in (mapping.size, lambda: memoryview(mapping)):
+        with pytest.raises(ValueError, match="closed"):
+            use()
+    mapping.close()
+
+
+def fill(memory):
+    memory.buf[:5] = b"child"
+    memory.close()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sent_to_a_child(memory, method):
+    process = mpfast.get_context(method).Process(target=fill, args=(memory,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert bytes(memory.buf[:5]) == b"child"
+
+
+def test_pickled(memory):
+    other = pickle.loads(pickle.dumps(memory))
+    assert type(other) is SharedMemory and other.name == memory.name
+    other.close()
+
+
+class Mine(SharedMemory):
+    _flags = os.O_CREAT | os.O_RDWR
+
+
+def test_a_subclass(memory):
+    other = Mine(memory.name)
+    assert repr(other) == f"Mine({memory.name!r}, size=100)"
+    again = pickle.loads(pickle.dumps(other))
+    assert type(again) is Mine
+    again.close()
+    other.close()
+
+
+def test_the_maker_of_names_can_be_replaced(memory, monkeypatch):
+    names = iter([memory._name, f"/psm_mpfast{os.getpid()}"])
+    monkeypatch.setattr(multiprocessing.shared_memory, "_make_filename", lambda: next(names))
+    other = SharedMemory(create=True, size=1)
+    assert other.name == f"psm_mpfast{os.getpid()}"
+    other.close()
+    other.unlink()
+
+
+# Other processes: plain ones have nothing but the standard library.
+
+def run(source, *arguments, plain=False):
+    module = "multiprocessing" if plain else "mpfast"
+    return subprocess.run([sys.executable, "-c", f"import {module} as mp, sys, os, signal\n"
+                           f"from {module}.shared_memory import SharedMemory, ShareableList\n{source}", *arguments],
+                          capture_output=True, text=True, timeout=60, env=child_environment())
+
+
+def test_with_the_standard_library(memory):
+    done = run("m = SharedMemory(sys.argv[1], **({'track': False} if sys.version_info >= (3, 13) else {}))\n"
+               "m.buf[:3] = b'std'; print(m.size)\nm.close()\n"
+               "from multiprocessing import resource_tracker as t\n"
+               "sys.version_info >= (3, 13) or t.unregister(m._name, 'shared_memory')", memory.name, plain=True)
+    assert (done.stdout, done.stderr) == ("100\n", "")
+    assert bytes(memory.buf[:3]) == b"std"
+
+
+def test_made_by_the_standard_library():
+    child = subprocess.Popen([sys.executable, "-c", """
+from multiprocessing.shared_memory import SharedMemory
+m = SharedMemory(create=True, size=10)
+print(m.name, flush=True); input()
+print(bytes(m.buf[:4])); m.close(); m.unlink()
+"""], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    memory = SharedMemory(child.stdout.readline().strip())
+    memory.buf[:4] = b"ours"
+    memory.close()
+    out, err = child.communicate("\n", timeout=60)
+    assert (out, err) == ("b'ours'\n", "")
+
+
+ATTACH = "m = SharedMemory(sys.argv[1]); m.buf[0] = 9; m.close()\n"
+
+
+def test_who_attaches_does_not_take_it_away(memory):
+    done = run(ATTACH, memory.name)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert memory.buf[0] == 9
+    SharedMemory(memory.name).close()
+
+
+def test_who_attaches_may_forget_it(memory):
+    # What programs do to have the standard library not unlink it.
+    done = run(ATTACH + "from multiprocessing import resource_tracker\n"
+               "resource_tracker.unregister(m._name, 'shared_memory')", memory.name)
+    assert (done.returncode, done.stderr) == (0, "")
+    SharedMemory(memory.name).close()
+
+
+def test_no_false_leak_when_a_stranger_unlinks():
+    creator = subprocess.Popen([sys.executable, "-c", """
+from mpfast.shared_memory import SharedMemory
+m = SharedMemory(create=True, size=10)
+print(m.name, flush=True); input(); m.close()
+"""], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=child_environment())
+    done = run("m = SharedMemory(sys.argv[1]); m.close(); m.unlink()", creator.stdout.readline().strip())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert creator.communicate("\n", timeout=60) == ("", "")
+
+
+def test_no_false_leak_when_a_child_unlinks():
+    done = run("""
+def unlink(name):
+    m = SharedMemory(name); m.close(); m.unlink()
+m = SharedMemory(create=True, size=10)
+p = mp.get_context("fork").Process(target=unlink, args=(m.name,))
+p.start(); p.join(); m.close()
+""")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("end", ["pass", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_what_is_left_is_unlinked(end):
+    done = run(f"m = SharedMemory(create=True, size=10); print(m.name, flush=True)\n{end}")
+    assert "leaked shared_memory objects" in done.stderr
+    assert not (DIRECTORY / done.stdout.strip()).exists()
+    assert done.returncode in (0, -signal.SIGKILL)
+
+
+def test_untracked_memory_is_left():
+    done = run("m = SharedMemory(create=True, size=10, track=False); print(m.name)")
+    assert (done.returncode, done.stderr) == (0, "")
+    memory = SharedMemory(done.stdout.strip())
+    memory.close()
+    memory.unlink()
+
+
+def test_tracking_on_demand(memory):
+    done = run("m = SharedMemory(sys.argv[1], track=True); m.close()", memory.name)
+    assert "leaked shared_memory objects" in done.stderr
+    with pytest.raises(FileNotFoundError):
+        SharedMemory(memory.name)
