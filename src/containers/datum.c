@@ -111,12 +111,12 @@ bool mpf_datum_glimpse(struct mpf_arena *arena, const struct mpf_datum_shm *imag
         return false;
     const uint64_t *from = (const uint64_t *)((const struct mpf_cell_shm *)mpf_at(arena, off) + 1);
     for (size_t i = 0; i < (bytes + 7) / 8; i++) {
-        uint64_t word = mpf_datum_load(&from[i]);
+        uint64_t word = mpf_datum_peek(&from[i]);
         memcpy(buffer + i * 8, &word, 8);
     }
     fetched->data = buffer;
     fetched->bytes = bytes;
-    fetched->canonical = mpf_datum_load(&((const struct mpf_cell_shm *)mpf_at(arena, off))->canonical);
+    fetched->canonical = mpf_datum_peek(&((const struct mpf_cell_shm *)mpf_at(arena, off))->canonical);
     return true;
 }
 

@@ -38,7 +38,7 @@ static int glimpse(struct mpf_arena *arena, const struct mpf_container_shm *list
     if (index < 0 || index >= live)
         return -ERANGE;
     const struct mpf_body_shm *row = mpf_at(arena, body);
-    uint64_t at = mpf_datum_load(&row->start) + (uint64_t)index;
+    uint64_t at = mpf_datum_peek(&row->start) + (uint64_t)index;
     if (at >= (arena->size - body) / sizeof(struct mpf_datum_shm) - 4) /* the head is less than four items */
         return -EAGAIN;
     struct mpf_datum_shm datum = mpf_datum_read((const struct mpf_datum_shm *)(row + 1) + at);

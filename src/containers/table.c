@@ -17,16 +17,9 @@
 #include <errno.h>
 #include <string.h>
 
-/* Reading without a lock is a race by intent: what was read is thrown away if it was one. */
-#if defined(__clang__) || defined(__GNUC__)
-#define RACY __attribute__((no_sanitize("thread")))
-#else
-#define RACY
-#endif
-
 #define INDEX_LEAST 16u
 
-static uint32_t load_mark(const uint32_t *mark) { return __atomic_load_n(mark, __ATOMIC_RELAXED); }
+MPF_DATUM_RACY static inline uint32_t load_mark(const uint32_t *mark) { return __atomic_load_n(mark, __ATOMIC_RELAXED); }
 
 bool mpf_table_at_offset(struct mpf_arena *arena, mpf_off off, uint64_t shape, struct mpf_table *table) {
     *table = (struct mpf_table){.arena = arena};
@@ -82,16 +75,16 @@ int mpf_table_key_datum(struct mpf_arena *arena, const struct mpf_dict_key *key,
     return mpf_datum_make(arena, &source, datum);
 }
 
-RACY static bool same_cell(struct mpf_arena *arena, mpf_off off, const struct mpf_dict_key *key) {
+static bool same_cell(struct mpf_arena *arena, mpf_off off, const struct mpf_dict_key *key) {
     if (off % 8 || off > arena->size || key->canonical + 8 > arena->size - off - sizeof(struct mpf_cell_shm))
         return false;
     const struct mpf_cell_shm *cell = mpf_at(arena, off);
-    if (mpf_datum_load(&cell->canonical) != key->canonical || mpf_datum_load(&cell->links) != 0)
+    if (mpf_datum_peek(&cell->canonical) != key->canonical || mpf_datum_peek(&cell->links) != 0)
         return false;
     const uint64_t *theirs = (const uint64_t *)(cell + 1);
     const char *ours = key->data;
     for (size_t left = key->canonical; left > 0; theirs++) {
-        uint64_t a = mpf_datum_load(theirs), b = 0;
+        uint64_t a = mpf_datum_peek(theirs), b = 0;
         size_t n = left < 8 ? left : 8;
         memcpy(&b, ours, n);
         if (n < 8)
@@ -105,7 +98,7 @@ RACY static bool same_cell(struct mpf_arena *arena, mpf_off off, const struct mp
 }
 
 static inline bool same_key(const struct mpf_table *table, const struct mpf_entry_shm *entry, const struct mpf_dict_key *key) {
-    if (mpf_datum_load(&entry->hash) != key->hash)
+    if (mpf_datum_peek(&entry->hash) != key->hash)
         return false;
     struct mpf_datum_shm datum = mpf_datum_read(&entry->key);
     uint64_t first = datum.word[0] & ~MPF_DATUM_MARKS;

@@ -455,7 +455,7 @@ static void test_killed_at_every_point(void) {
     int status = -SIGKILL, nth;
     container_start();
     steps_done = check_shared(sizeof *steps_done);
-    for (nth = 1; status == -SIGKILL; nth += 1 + nth / 60) {
+    for (nth = 1; status == -SIGKILL; nth += 1 + nth / (UNDER_TSAN || UNDER_ASAN ? 15 : 60)) {
         static struct model before, after;
         uint64_t random = 23;
         dict = make(MPF_BLOCK_DICT, sizeof *dict, &ref);
