@@ -3,6 +3,7 @@
 Which start method a process uses is kept in one place, the standard library's default context: set through either
 package, it is the same for both, and it reaches children as it always did.
 """
+import copyreg
 import functools
 import importlib
 import multiprocessing.context as _stdlib
@@ -127,7 +128,24 @@ class _Factories:
         return context
 
 
-class Process(_stdlib.Process):
+class _Process:
+    """What the process classes have beyond the standard library's."""
+
+    def interrupt(self):
+        """Terminate process; sends SIGINT signal"""
+        self._check_closed()
+        self._popen.interrupt()
+
+    def __reduce_ex__(self, protocol):
+        # Read by a child as the standard library's own class, of which the child has what it needs: it
+        # imports this package only if the program does.
+        cls = _counterparts.get(type(self))
+        if cls is None:
+            return super().__reduce_ex__(protocol)
+        return copyreg._reconstructor, (cls, object, None), self.__dict__
+
+
+class Process(_Process, _stdlib.Process):
     _start_method = None
 
     @staticmethod
@@ -188,6 +206,9 @@ def _counterpart(context):
     return context
 
 
+_counterparts = {Process: _stdlib.Process}  # class here -> class of the standard library
+
+
 class _ConcreteContexts(dict):
     """Start method -> context.  Methods that a program adds, here or in the standard library's table, are in both."""
 
@@ -203,19 +224,19 @@ _concrete_contexts = _ConcreteContexts()
 
 if sys.platform != "win32":
 
-    class ForkProcess(_stdlib.ForkProcess):
+    class ForkProcess(_Process, _stdlib.ForkProcess):
         @staticmethod
         def _Popen(process_obj):
             from .popen_fork import Popen
             return Popen(process_obj)
 
-    class SpawnProcess(_stdlib.SpawnProcess):
+    class SpawnProcess(_Process, _stdlib.SpawnProcess):
         @staticmethod
         def _Popen(process_obj):
             from .popen_spawn_posix import Popen
             return Popen(process_obj)
 
-    class ForkServerProcess(_stdlib.ForkServerProcess):
+    class ForkServerProcess(_Process, _stdlib.ForkServerProcess):
         @staticmethod
         def _Popen(process_obj):
             from .popen_forkserver import Popen
@@ -230,6 +251,8 @@ if sys.platform != "win32":
     class ForkServerContext(_Factories, _stdlib.ForkServerContext):
         Process = ForkServerProcess
 
+    _counterparts.update({ForkProcess: _stdlib.ForkProcess, SpawnProcess: _stdlib.SpawnProcess,
+                          ForkServerProcess: _stdlib.ForkServerProcess})
     _concrete_contexts.update(fork=ForkContext(), spawn=SpawnContext(), forkserver=ForkServerContext())
 
 _default_context = DefaultContext._of_the_process()

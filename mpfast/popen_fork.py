@@ -1,4 +1,160 @@
-"""A mirror of :mod:`multiprocessing.popen_fork`."""
+"""A mirror of :mod:`multiprocessing.popen_fork` whose Popen watches its process through a pidfd.
+
+Where the kernel has no pidfds this is the standard library's.
+"""
+import os
+
+from . import _native
 from ._mirror import mirror
 
 mirror(__name__)
+
+
+def _have_pidfds():
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+if _native.ENABLED and _have_pidfds():
+    import atexit
+    import errno
+    import math
+    import select
+    import signal
+    import sys
+    import time
+
+    from . import _child, _core
+    from ._install import original
+    from .util import Finalize, close_fds
+
+    __all__ = ["Popen"]
+
+    _LONGEST_POLL = 1 << 30  # milliseconds
+
+
+    def _is_ready(descriptor, timeout):
+        """Whether *descriptor* is readable within *timeout* seconds (None: for ever)."""
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        if timeout is None:
+            return bool(poll.poll())
+        deadline = time.monotonic() + timeout
+        while True:
+            milliseconds = math.ceil(max(timeout, 0) * 1000)
+            if poll.poll(min(milliseconds, _LONGEST_POLL)):
+                return True
+            timeout = deadline - time.monotonic()
+            if timeout <= 0:
+                return False
+
+
+    class _Watching:
+        """What the Popen classes have in common: ``sentinel`` is a pidfd."""
+
+        def wait(self, timeout=None):
+            """Wait until the process has ended.  Returns its exit code, None after *timeout* seconds."""
+            if self.returncode is None:
+                if timeout is not None and not _is_ready(self.sentinel, timeout):
+                    return None
+                return self.poll(os.WNOHANG if timeout == 0.0 else 0)
+            return self.returncode
+
+        def _send_signal(self, sig):
+            if self.returncode is None:
+                try:
+                    self._send(sig)
+                except ProcessLookupError:
+                    pass
+                except OSError:
+                    if self.wait(timeout=0.1) is None:
+                        raise
+
+        def _send(self, sig):
+            try:
+                signal.pidfd_send_signal(self.sentinel, sig)
+            except OSError as exc:
+                if exc.errno not in (errno.EBADF, errno.EINVAL):
+                    raise
+                os.kill(self.pid, sig)  # not a pidfd: its process had ended too soon, or the program has closed it
+
+        def interrupt(self):
+            """Send SIGINT."""
+            self._send_signal(signal.SIGINT)
+
+        def _watch(self, *descriptors):
+            """Get a sentinel for ``self.pid``, a child of this process; close it and *descriptors* in the end."""
+            try:
+                self.sentinel = os.pidfd_open(self.pid)
+            except ProcessLookupError:
+                self.sentinel = _child.ended()  # ended, and waited for by somebody else
+            except OSError:
+                os.kill(self.pid, signal.SIGKILL)
+                self.poll(0)
+                close_fds(*descriptors)
+                raise
+            self.finalizer = Finalize(self, close_fds, (self.sentinel, *descriptors))
+
+
+    def watching(cls):
+        """A class decorator: *cls*, a Popen class, gets what is in :class:`_Watching`.
+
+        Not a base class: the standard library's Popen classes may be derived from one here by now.
+        """
+        for name, value in vars(_Watching).items():
+            if callable(value):
+                setattr(cls, name, value)
+        return cls
+
+
+    @watching
+    class Popen(original("multiprocessing.popen_fork", "Popen")):
+
+        def _launch(self, process_obj):
+            parent = os.getpid()
+            reserved = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # no child without a descriptor to watch it
+            try:
+                self.pid = _fork()
+            except BaseException:
+                os.close(reserved)
+                raise
+            if self.pid == 0:
+                _run(process_obj, parent)
+            os.close(reserved)
+            self._watch()
+
+
+    def _fork():
+        tracker = sys.modules.get("multiprocessing.resource_tracker")
+        intent = getattr(tracker, "_fork_intent", None)
+        if intent is None:
+            return os.fork()
+        # The child of a process shares its tracker, that of a bare fork does not.
+        intent.preserve_fd = True
+        try:
+            return os.fork()
+        finally:
+            intent.preserve_fd = False
+
+
+    def _run(process_obj, parent):
+        """In the child: be *process_obj*."""
+        code = 1
+        try:
+            if _RUNS_ATEXIT:
+                atexit._clear()
+                atexit.register(sys.modules["multiprocessing.util"]._exit_function)
+            if _child.follows(process_obj):
+                _core.follow_parent(parent)
+            code = process_obj._bootstrap(parent_sentinel=_child.parent_sentinel(parent))
+        finally:
+            if _RUNS_ATEXIT:
+                atexit._run_exitfuncs()
+            os._exit(code)
+
+
+    #: Since 3.13 forked children run what they have registered with :mod:`atexit`.
+    _RUNS_ATEXIT = sys.version_info >= (3, 13)

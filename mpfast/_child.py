@@ -1,0 +1,236 @@
+"""What a child process runs before the program's own.
+
+A spawned process gets its code from its parent and runs it before it has imported anything: it imports nothing of this
+package, and of the standard library only what every child needs.
+"""
+import os
+import sys
+
+_LATER = "multiprocessing.reduction", "functools", "signal", "subprocess"
+
+
+def parent_sentinel(parent):
+    """A descriptor that is readable once the process *parent*, the parent of this one, has ended."""
+    try:
+        sentinel = os.pidfd_open(parent)
+    except OSError:
+        return ended()
+    if os.getppid() == parent:
+        return sentinel
+    os.close(sentinel)  # the pid may be another process's by now
+    return ended()
+
+
+def ended():
+    """A descriptor that is readable at once: the sentinel of a process that has ended already."""
+    reader, writer = os.pipe()
+    os.close(writer)
+    return reader
+
+
+def follows(process):
+    """Whether *process*, which is to be started or has just been, ends together with its parent."""
+    return bool(process.daemon and not getattr(process, "outlive_parent", False) and
+                os.environ.get("MPFAST_ORPHANS", "") != "keep")
+
+
+class _Later(type(sys)):
+    """Stands for a module while others are imported that name it but do not use it yet.
+
+    Whatever is asked of it, other than what it was given, is the module's own, imported at that moment.
+    """
+
+    def __getattr__(self, name):
+        # The import system looks at some of these whenever a module is imported.
+        if name in ("__path__", "__file__", "__loader__", "__spec__"):
+            raise AttributeError(name)
+        module = self.__name__
+        if sys.modules.get(module) is self:
+            del sys.modules[module]
+        __import__(module)
+        return getattr(sys.modules[module], name)
+
+
+def _import_needed():
+    """Import what a process object needs, without what that imports but needs only later, if at all."""
+    import _functools
+    import _signal
+
+    def _args_from_interpreter_flags():
+        from subprocess import _args_from_interpreter_flags
+        return _args_from_interpreter_flags()
+
+    numbers = {name: int(value) for name, value in vars(_signal).items() if name[:3] == "SIG" and "_" not in name}
+    given = {"signal": numbers, "functools": {"partial": _functools.partial},
+             "subprocess": {"_args_from_interpreter_flags": _args_from_interpreter_flags}}
+    placed = {}
+    for name in _LATER:
+        if name not in sys.modules:
+            sys.modules[name] = placed[name] = _Later(name)
+            vars(placed[name]).update(given.get(name, {}))
+    try:
+        import _pickle  # noqa: F401
+
+        import multiprocessing.context
+        import multiprocessing.process
+        import multiprocessing.util  # noqa: F401
+    finally:
+        for name, module in placed.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+            for attribute in given.get(name, ()):
+                del vars(module)[attribute]
+
+
+def main(data, parent, tracker, follow):
+    """Be the process that *data* describes, a file that two pickles can be read from.
+
+    parent: the parent's pid.  tracker: a descriptor for the resource tracker, see :mod:`mpfast._tracker`.  follow: whether
+    this process ends together with its parent.
+    """
+    import gc
+    collecting = gc.isenabled()
+    gc.disable()
+    _import_needed()
+    gc.freeze()  # what is here by now stays until the end, and need not be looked at again, even then
+    if collecting:
+        gc.enable()
+    sys.meta_path.insert(0, _TrackerFinder(tracker))
+    sentinel = parent_sentinel(parent)
+    process = _load(data, parent if follow else None)
+    sys.exit(process._bootstrap(sentinel))
+
+
+def _load(data, followed):
+    """Returns the process object, in a process that has been made ready for it."""
+    from _pickle import load
+
+    from multiprocessing import process
+    with data:
+        process.current_process()._inheriting = True
+        try:
+            _prepare(load(data))
+            if followed is not None:
+                from mpfast import _core
+                _core.follow_parent(followed)
+            return load(data)
+        finally:
+            del process.current_process()._inheriting
+
+
+def _prepare(data):
+    """As ``multiprocessing.spawn.prepare``, which is left to do what is not plain."""
+    from multiprocessing import context, process
+    if data.get("log_to_stderr") or "log_level" in data or "multiprocessing.spawn" in sys.modules:
+        # In the last case something that runs at every start has imported it, and may have replaced functions.
+        from multiprocessing import spawn
+        return spawn.prepare(data)
+    current = process.current_process()
+    if "name" in data:
+        current.name = data["name"]
+    if "authkey" in data:
+        current.authkey = data["authkey"]
+    if "sys_path" in data:
+        sys.path = data["sys_path"]
+    if "sys_argv" in data:
+        sys.argv = data["sys_argv"]
+    if "dir" in data:
+        os.chdir(data["dir"])
+    if "orig_dir" in data:
+        process.ORIGINAL_DIR = data["orig_dir"]
+    if "start_method" in data:
+        context._default_context.set_start_method(data["start_method"], force=True)
+    if "init_main_from_name" in data:
+        _import_main_by_name(data["init_main_from_name"])
+    elif "init_main_from_path" in data:
+        _import_main_by_path(data["init_main_from_path"])
+
+
+def _import_main_by_name(name):
+    if name == "__main__" or name.endswith(".__main__"):
+        return
+    spec = None
+    parent = name.rpartition(".")[0]
+    if parent:
+        __import__(parent)
+    if name not in sys.modules:
+        from _frozen_importlib import _find_spec
+        spec = _find_spec(name, getattr(sys.modules.get(parent), "__path__", None))
+    if spec is None or spec.submodule_search_locations is not None or not hasattr(spec.loader, "get_code"):
+        from multiprocessing import spawn
+        spawn._fixup_main_from_name(name)
+        return
+    _run_main(spec.loader.get_code(name), spec.origin, dict(
+        __cached__=spec.cached, __loader__=spec.loader, __package__=spec.parent, __spec__=spec))
+
+
+def _import_main_by_path(path):
+    if os.path.splitext(os.path.basename(path))[0] == "ipython":
+        return
+    if not os.path.isfile(path) or not path.endswith(".py"):
+        from multiprocessing import spawn
+        spawn._fixup_main_from_path(path)
+        return
+    from io import open_code
+    with open_code(os.path.abspath(path)) as file:
+        code = compile(file.read(), path, "exec", dont_inherit=True)
+    _run_main(code, path, dict(__cached__=None, __loader__=None, __package__="", __spec__=None))
+
+
+def _run_main(code, path, names):
+    """Run the parent's main module as ``__mp_main__``, of which ``__main__`` becomes another name."""
+    module = type(sys)
+    namespace = vars(temporary := module("__mp_main__"))
+    if sys.version_info >= (3, 15):
+        del names["__cached__"]
+    namespace.update(__name__="__mp_main__", __file__=path, __doc__=None, **names)
+    sys.modules["__mp_main__"] = temporary
+    program, sys.argv[0] = sys.argv[0], path
+    try:
+        exec(code, namespace)
+    finally:
+        sys.argv[0] = program
+    main = module("__mp_main__")
+    vars(main).update(namespace)
+    _former_mains.append(sys.modules["__main__"])
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = main
+
+
+_former_mains: list = []  # their objects live on, as those that are imported do
+
+
+class _TrackerFinder:
+    """Hands the resource tracker its descriptor when its module is imported, which few children do."""
+
+    _NAME = "multiprocessing.resource_tracker"
+
+    def __init__(self, descriptor):
+        self._descriptor = descriptor
+        self._loader = None
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self._NAME:
+            return None
+        sys.meta_path.remove(self)
+        from _frozen_importlib import _find_spec
+        spec = _find_spec(name, path, target)
+        if spec is not None:
+            self._loader, spec.loader = spec.loader, self
+        return spec
+
+    def create_module(self, spec):
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module):
+        module.__spec__.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        adopt_tracker(module, self._descriptor)
+
+
+def adopt_tracker(resource_tracker, descriptor):
+    """Have the module *resource_tracker* use the tracker behind *descriptor*, which may not have been started yet."""
+    from _frozen_importlib_external import SourceFileLoader
+    path = os.path.join(os.path.dirname(__file__), "_tracker.py")
+    namespace = {"__name__": "mpfast._tracker", "__file__": path}
+    exec(SourceFileLoader("mpfast._tracker", path).get_code("mpfast._tracker"), namespace)
+    namespace["adopt"](resource_tracker, descriptor)

@@ -1,0 +1,119 @@
+"""The resource tracker of the standard library, started by whoever needs it first.
+
+All processes of a program share one tracker: that is why the standard library starts it before the first child.  Here children
+share the pipe to it, which nobody reads yet.  Who has something to say finds that out (the write fails with EPIPE), opens the
+reading end again through /proc and starts the tracker on it; a record lock on the pipe keeps two from doing so at once.
+
+This file is also read by its path, in children that have not imported this package.
+"""
+import os
+import sys
+import threading
+
+_swap_lock = threading.Lock()
+
+
+def _share(resource_tracker):
+    """Returns the descriptor of the pipe to the tracker, for a child."""
+    tracker = _adapted(resource_tracker)
+    with tracker._lock:
+        if tracker._fd is not None:
+            return tracker._fd
+        if tracker._asleep is None:
+            reader, tracker._asleep = os.pipe()
+            os.close(reader)
+        return tracker._asleep
+
+
+def share():
+    """Returns the descriptor that a child is to have for the resource tracker.  Starts nothing."""
+    from multiprocessing import resource_tracker
+    return _share(resource_tracker)
+
+
+def adopt(resource_tracker, descriptor):
+    """In a child: use the tracker behind *descriptor*, awake or asleep."""
+    _adapted(resource_tracker)._asleep = descriptor
+
+
+def _adapted(resource_tracker):
+    tracker = resource_tracker._resource_tracker
+    with _swap_lock:
+        if not hasattr(tracker, "_asleep"):
+            former = tracker.ensure_running
+            tracker._asleep = None
+            tracker.__class__ = _class(resource_tracker, type(tracker))
+            if resource_tracker.ensure_running == former:
+                resource_tracker.ensure_running = tracker.ensure_running
+    return tracker
+
+
+def _class(resource_tracker, base):
+
+    def _rouse(self):
+        if self._asleep is None or self._fd is not None or self._lock._recursion_count() > 1:
+            return
+        descriptor = self._asleep
+        import fcntl
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+        try:
+            if not _is_read(descriptor):
+                self._pid = _start(descriptor)
+        except FileNotFoundError:  # no /proc: this process gets a tracker of its own
+            return
+        finally:
+            fcntl.lockf(descriptor, fcntl.LOCK_UN)
+        self._fd, self._asleep = descriptor, None
+
+    def _is_read(descriptor):
+        try:
+            os.write(descriptor, b"PROBE:0:noop\n")
+        except OSError:
+            return False
+        return True
+
+    def _start(descriptor):
+        import signal
+
+        from multiprocessing import spawn, util
+        reader = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            passed = [reader]
+            try:
+                passed.append(sys.stderr.fileno())
+            except Exception:
+                pass  # there need not be one
+            command = [spawn.get_executable(), *util._args_from_interpreter_flags(), "-c",
+                       f"from multiprocessing.resource_tracker import main;main({reader})"]
+            # Ctrl-C and the like must not reach it before it has said that it ignores them.
+            former = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+            try:
+                return util.spawnv_passfds(command[0], command, passed)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, former)
+        finally:
+            os.close(reader)
+
+    class ResourceTracker(base):
+
+        def ensure_running(self):
+            """Make sure that the tracker is running."""
+            with self._lock:
+                _rouse(self)
+            return super().ensure_running()
+
+        def _ensure_running_and_write(self, msg=None):
+            with self._lock:
+                _rouse(self)
+            return super()._ensure_running_and_write(msg)
+
+        def _stop(self, *args, **kwargs):
+            with self._lock:
+                asleep, self._asleep = self._asleep, None
+            if asleep is not None:
+                os.close(asleep)
+            return super()._stop(*args, **kwargs)
+
+    ResourceTracker.__module__ = base.__module__
+    ResourceTracker.__qualname__ = base.__qualname__
+    return ResourceTracker
