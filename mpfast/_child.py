@@ -97,12 +97,12 @@ def main(data, parent, tracker, follow):
         gc.enable()
     sys.meta_path.insert(0, _TrackerFinder(tracker))
     sentinel = parent_sentinel(parent)
-    process = _load(data, parent if follow else None)
+    process = load(data, parent if follow else None)
     sys.exit(process._bootstrap(sentinel))
 
 
-def _load(data, followed):
-    """Returns the process object, in a process that has been made ready for it."""
+def load(data, followed=None):
+    """Makes this process ready for the process object that *data* holds, and returns that.  followed: see main()."""
     from _pickle import load
 
     from multiprocessing import process
@@ -121,7 +121,7 @@ def _load(data, followed):
 def _prepare(data):
     """As ``multiprocessing.spawn.prepare``, which is left to do what is not plain."""
     from multiprocessing import context, process
-    if data.get("log_to_stderr") or "log_level" in data or "multiprocessing.spawn" in sys.modules:
+    if data.get("log_to_stderr") or "log_level" in data or "mpfast._zygote" not in sys.modules and "multiprocessing.spawn" in sys.modules:
         # In the last case something that runs at every start has imported it, and may have replaced functions.
         from multiprocessing import spawn
         return spawn.prepare(data)

@@ -15,7 +15,7 @@ _swap_lock = threading.Lock()
 
 def _share(resource_tracker):
     """Returns the descriptor of the pipe to the tracker, for a child."""
-    tracker = _adapted(resource_tracker)
+    tracker = adapted(resource_tracker)
     with tracker._lock:
         if tracker._fd is not None:
             return tracker._fd
@@ -33,10 +33,11 @@ def share():
 
 def adopt(resource_tracker, descriptor):
     """In a child: use the tracker behind *descriptor*, awake or asleep."""
-    _adapted(resource_tracker)._asleep = descriptor
+    adapted(resource_tracker)._asleep = descriptor
 
 
-def _adapted(resource_tracker):
+def adapted(resource_tracker):
+    """Returns the tracker of the module *resource_tracker*, made one that may be asleep: behind ``_asleep``."""
     tracker = resource_tracker._resource_tracker
     with _swap_lock:
         if not hasattr(tracker, "_asleep"):

@@ -36,7 +36,7 @@ if _native.ENABLED and _have_pidfds():
     _LONGEST_POLL = 1 << 30  # milliseconds
 
 
-    def _is_ready(descriptor, timeout):
+    def is_ready(descriptor, timeout):
         """Whether *descriptor* is readable within *timeout* seconds (None: for ever)."""
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
@@ -58,7 +58,7 @@ if _native.ENABLED and _have_pidfds():
         def wait(self, timeout=None):
             """Wait until the process has ended.  Returns its exit code, None after *timeout* seconds."""
             if self.returncode is None:
-                if timeout is not None and not _is_ready(self.sentinel, timeout):
+                if timeout is not None and not is_ready(self.sentinel, timeout):
                     return None
                 return self.poll(os.WNOHANG if timeout == 0.0 else 0)
             return self.returncode

@@ -62,6 +62,7 @@ static int (*const module_registrations[])(PyObject *module) = {
     mpf_list_register,
     mpf_inspect_register,
     mpf_process_register,
+    mpf_zygote_register,
 };
 
 static int

@@ -1,0 +1,243 @@
+"""The fork server: what it does before it serves, and what a child of it does first; and how to reach it."""
+import os
+import sys
+import threading
+
+from . import _core
+
+_PROGRAM = ("import sys; sys.path.append(%r); from mpfast._zygote import main; sys.path.remove(%r); main(%d, %d)")
+
+
+class Zygote:
+    """The fork server of this process, which its children use too."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._control = None  # descriptor of the socket to it
+        self._pid = None  # None too where it is not a child of this process
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self):
+        self._lock = threading.Lock()
+        self._pid = None
+
+    @property
+    def pid(self):
+        """Its pid, None where it was not started by this process."""
+        return self._pid
+
+    def ensure_running(self):
+        """Start it where it is not running."""
+        with self._lock:
+            if self._control is None or not self._is_alive():
+                self._start()
+
+    def _is_alive(self):
+        if self._pid is None:
+            return True  # whoever asks it for something will see
+        try:
+            return os.waitpid(self._pid, os.WNOHANG)[0] == 0
+        except ChildProcessError:
+            return False
+
+    def _start(self):
+        import pickle
+        import socket
+
+        from . import spawn, util
+        from .popen_spawn_posix import in_memory
+        self._forget()
+        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, its:
+            state = in_memory(pickle.dumps(_state_to_begin_with()))
+            try:
+                command = [spawn.get_executable(), *util._args_from_interpreter_flags(), "-c",
+                           _PROGRAM % (root, root, its.fileno(), state)]
+                self._pid = util.spawnv_passfds(command[0], command, [its.fileno(), state])
+            finally:
+                os.close(state)
+            self._control = ours.detach()
+
+    def _forget(self):
+        if self._control is not None:
+            os.close(self._control)
+        self._control = self._pid = None
+
+    def stop(self):
+        """Have it end; its children go on."""
+        with self._lock:
+            pid = self._pid
+            self._forget()
+        if pid is not None:
+            try:
+                os.waitpid(pid, 0)
+            except ChildProcessError:
+                pass  # somebody else has waited for it
+
+    def ask(self, follow, data, fds):
+        """Have a process started.  Returns (pid, pidfd or None if it has ended already, connection, status or None).
+
+        follow: whether it ends together with this process.  data: a descriptor of what ``spawn._main`` reads.  fds: the
+        descriptors it gets.  Raises OSError where it can't be forked, ValueError for too many descriptors.
+        """
+        from . import _tracker
+        tracker = _tracker.share()
+        for _ in range(5):
+            self.ensure_running()
+            control = self._control
+            try:
+                connection = _core.ask_zygote(control, follow, [data, tracker, control, *fds])
+            except BrokenPipeError:
+                self._lost(control)
+                continue
+            try:
+                news, pid, value = _core.hear_zygote(connection)
+            except EOFError:
+                os.close(connection)
+                self._lost(control)
+                continue
+            except BaseException:
+                os.close(connection)
+                raise
+            if news == "started":
+                return pid, value, connection, None
+            if news == "ended":
+                return pid, None, connection, value
+            os.close(connection)
+            raise OSError(value, os.strerror(value))
+        raise RuntimeError("the fork server ends whenever it is started")
+
+    def _lost(self, control):
+        """It has ended: have the next one who asks start another."""
+        with self._lock:
+            if self._control == control:
+                if self._pid is not None:
+                    try:
+                        os.waitpid(self._pid, 0)
+                    except ChildProcessError:
+                        pass
+                self._forget()
+
+
+zygote = Zygote()
+
+
+def _state_to_begin_with():
+    """What the server is to import, and where it finds that."""
+    from . import spawn
+    from .forkserver import _forkserver
+    state = {"preload": list(_forkserver._preload_modules or ())}
+    if state["preload"]:
+        data = spawn.get_preparation_data("ignore")
+        state.update((key, data[key]) for key in ("sys_path", "sys_argv") if key in data)
+        if _preloads_main(type(_forkserver)):
+            state["main_path"] = data.get("init_main_from_path")
+    return state
+
+
+def _preloads_main(server):
+    """Whether this version of the standard library imports the main module in its fork server (some do not)."""
+    return any("init_main_from_path" in getattr(method, "__code__", _state_to_begin_with.__code__).co_consts
+               for base in server.__mro__ if base.__module__ == "multiprocessing.forkserver"
+               for name, method in vars(base).items() if name == "ensure_running" or name == "_start")
+
+
+def main(control, state):
+    """Be the server.  control: its end of the socket.  state: see :func:`_state_to_begin_with`."""
+    import gc
+    import pickle
+    import signal
+    with open(state, "rb") as file:
+        state = pickle.load(file)
+    os.set_inheritable(control, False)
+    _import_for_children()
+    _preload(state)
+    from . import util
+    util._close_stdin()
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    be_child = _child_of(former)
+    gc.collect()
+    gc.freeze()
+    child = _core.serve_zygote(control)
+    if child is not None:
+        be_child(*child)
+
+
+def _import_for_children():
+    """Import what a child is likely to need, and no more: every page of this process costs each child a little."""
+    import pkgutil  # noqa: F401
+    import runpy  # noqa: F401
+
+    from . import connection, context, popen_forkserver, queues, spawn, synchronize  # noqa: F401
+
+
+def _preload(state):
+    if not state["preload"]:
+        return
+    from . import process, spawn
+    if "sys_argv" in state:
+        sys.argv[:] = state["sys_argv"]
+    if "sys_path" in state:
+        sys.path[:] = state["sys_path"]
+    if "__main__" in state["preload"] and state.get("main_path") is not None:
+        process.current_process()._inheriting = True
+        try:
+            spawn.import_main_path(state["main_path"])
+        finally:
+            del process.current_process()._inheriting
+    for name in state["preload"]:
+        try:
+            __import__(name)
+        except ImportError:
+            pass
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()  # or every child would print it again
+        except (AttributeError, ValueError, OSError):
+            pass
+
+
+def _child_of(former):
+    """Returns the function that is a child's; *former*: its handler of SIGINT.
+
+    All that it needs has been looked up before the server forks: what is not touched in a child is not copied for it.
+    """
+    import _signal
+    import atexit
+
+    from . import _child, _tracker, forkserver, resource_tracker, spawn, util
+    tracker = _tracker.adapted(resource_tracker)
+    server = forkserver._forkserver
+    interrupt, restore = int(_signal.SIGINT), _signal.signal
+    runs_atexit = sys.version_info >= (3, 13)
+    stdlib_main, stdlib_prepare = spawn._main, spawn.prepare
+    load, end, set_inheritable = _child.load, os._exit, os.set_inheritable
+
+    def be_child(client, sentinel, fds):
+        code = 1
+        try:
+            if runs_atexit:
+                atexit._clear()
+                atexit.register(util._exit_function)
+            restore(interrupt, former)
+            data, tracker._asleep, zygote._control, *server._inherited_fds = fds
+            set_inheritable(data, False)
+            set_inheritable(tracker._asleep, False)
+            set_inheritable(zygote._control, False)
+            if sentinel < 0:
+                sentinel = _child.ended()
+            if spawn._main is stdlib_main and spawn.prepare is stdlib_prepare:
+                code = load(open(data, "rb"))._bootstrap(sentinel)
+            else:
+                code = spawn._main(data, sentinel)
+        except Exception:
+            sys.excepthook(*sys.exc_info())
+            sys.stderr.flush()
+        finally:
+            if runs_atexit:
+                atexit._run_exitfuncs()
+            end(code)
+
+    return be_child

@@ -1,0 +1,405 @@
+/*
+ * Purpose: forking children for other processes out of one that is small and has everything imported.
+ *
+ * Layout: two kinds of sockets, both SOCK_SEQPACKET, so that a message is whole or not there.
+ *
+ *     control      many clients, one server. A request: struct request, with the server's end of a new connection and the
+ *                  child's descriptors. Having the socket is the permission to ask: it has no name that could be looked up.
+ *     connection   one for each child. From the child: STARTED, with a pidfd of it. From the server: ENDED or FAILED.
+ *
+ *     in the server: children[]  pid, connection, client     clients[]  pid, start time, pidfd
+ *
+ * States of a child: asked for -> forked -> STARTED -> ENDED. It is the child itself that says STARTED, before anything
+ * else: a server that is killed meanwhile cannot leave a child running that the client would ask for a second time.
+ *
+ * Invariants: a child is waited for only here, so a pid in children[] is that child's. The server never waits for a
+ * client: what does not fit into a socket is not sent.
+ *
+ * Callers: open, next, forked, begin, close: the server's only thread. ask, hear: anyone.
+ *
+ * Death of the caller: a client: its children go on; those that follow it get a signal that has them look. The server:
+ * clients read end of file; its children go on, and those that follow somebody look again later. A child before it has
+ * said STARTED: its client hears ENDED.
+ */
+#define _GNU_SOURCE
+#include "engine/zygote.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "platform/fault.h"
+#include "platform/follow.h"
+#include "platform/process.h"
+
+#define MAGIC 0x6d70667au
+#define KERNEL_FDS 253
+
+struct request {
+    uint32_t magic;
+    uint32_t follow;
+    int32_t client;
+    uint32_t count;
+    uint64_t client_start;
+};
+
+struct child {
+    pid_t pid;
+    int connection;
+    int32_t client;
+};
+
+struct client {
+    int32_t pid;
+    uint64_t start;
+    int pidfd;
+};
+
+struct mpf_zygote {
+    int control, signals;
+    sigset_t former_mask;
+    struct child *children;
+    unsigned child_count, child_room;
+    struct client *clients;
+    unsigned client_count, client_room;
+    struct pollfd *polled; /* control, signals, then the clients */
+    unsigned polled_room;
+};
+
+union descriptors {
+    char bytes[CMSG_SPACE(sizeof(int) * KERNEL_FDS)];
+    struct cmsghdr align;
+};
+
+static int open_pidfd(pid_t pid)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    return fd < 0 ? -errno : fd;
+}
+
+static int make_room(void **array, unsigned *room, unsigned count, size_t size)
+{
+    if (count < *room)
+        return 0;
+    unsigned wider = *room ? 2 * *room : 16;
+    void *moved = realloc(*array, wider * size);
+    if (!moved)
+        return -ENOMEM;
+    *array = moved;
+    *room = wider;
+    return 0;
+}
+
+static void close_all(const int *fds, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        close(fds[i]);
+}
+
+/* Sends one message, with descriptors, without ever raising SIGPIPE. 0 or -errno. */
+static int send_message(int fd, const void *data, size_t size, const int *fds, unsigned count, int flags)
+{
+    union descriptors control;
+    struct iovec piece = {.iov_base = (void *)data, .iov_len = size};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    if (count > 0) {
+        message.msg_control = control.bytes;
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int) * count);
+        memcpy(CMSG_DATA(header), fds, sizeof(int) * count);
+    }
+    ssize_t sent;
+    do
+        sent = sendmsg(fd, &message, MSG_NOSIGNAL | flags);
+    while (sent < 0 && errno == EINTR);
+    return sent < 0 ? -errno : 0;
+}
+
+/* Receives one message. Its size (0: end of file), or -errno. fds has room for KERNEL_FDS. */
+static ssize_t receive_message(int fd, void *data, size_t size, int *fds, unsigned *count, int flags)
+{
+    union descriptors control;
+    struct iovec piece = {.iov_base = data, .iov_len = size};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
+    *count = 0;
+    ssize_t received = recvmsg(fd, &message, flags);
+    if (received < 0)
+        return -errno;
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+        *count = (unsigned)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        memcpy(fds, CMSG_DATA(header), sizeof(int) * *count);
+    }
+    if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
+        close_all(fds, *count);
+        *count = 0;
+        return -EMSGSIZE;
+    }
+    return received;
+}
+
+int mpf_zygote_open(int control, struct mpf_zygote **zygote)
+{
+    struct mpf_zygote *z = calloc(1, sizeof *z);
+    sigset_t ends;
+    if (!z)
+        return -ENOMEM;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGCHLD);
+    z->control = control;
+    z->signals = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (z->signals < 0) {
+        int rc = -errno;
+        free(z);
+        return rc;
+    }
+    pthread_sigmask(SIG_BLOCK, &ends, &z->former_mask);
+    *zygote = z;
+    return 0;
+}
+
+static struct client *find_client(struct mpf_zygote *z, int32_t pid, uint64_t start)
+{
+    for (unsigned i = 0; i < z->client_count; i++)
+        if (z->clients[i].pid == pid && z->clients[i].start == start)
+            return &z->clients[i];
+    return NULL;
+}
+
+/* The pidfd of the client, watched from now on; -ESRCH: it has ended. */
+static int watch_client(struct mpf_zygote *z, int32_t pid, uint64_t start)
+{
+    struct client *known = find_client(z, pid, start);
+    if (known)
+        return known->pidfd;
+    int rc = make_room((void **)&z->clients, &z->client_room, z->client_count, sizeof *z->clients);
+    int pidfd = rc < 0 ? rc : open_pidfd(pid);
+    if (pidfd < 0)
+        return pidfd;
+    uint64_t its;
+    rc = mpf_process_start_time(pid, &its);
+    if (rc == 0 && start != 0 && its != start)
+        rc = -ESRCH;
+    if (rc == -ESRCH) {
+        close(pidfd);
+        return rc;
+    }
+    z->clients[z->client_count++] = (struct client){.pid = pid, .start = start, .pidfd = pidfd};
+    return pidfd;
+}
+
+static void tell_followers(struct mpf_zygote *z, int32_t client)
+{
+    for (unsigned i = 0; i < z->child_count; i++)
+        if (z->children[i].client == client)
+            kill(z->children[i].pid, mpf_follow_signal());
+}
+
+static void drop_dead_clients(struct mpf_zygote *z)
+{
+    /* Backwards: what was polled stands in the order of the clients, and the last one takes the place of one that goes. */
+    for (unsigned i = z->client_count; i-- > 0;) {
+        if (!(z->polled[2 + i].revents & (POLLIN | POLLHUP | POLLERR)))
+            continue;
+        tell_followers(z, z->clients[i].pid);
+        close(z->clients[i].pidfd);
+        z->clients[i] = z->clients[--z->client_count];
+    }
+}
+
+static void tell_end(struct mpf_zygote *z, pid_t pid, int status)
+{
+    for (unsigned i = 0; i < z->child_count; i++) {
+        if (z->children[i].pid != pid)
+            continue;
+        struct mpf_zygote_message message = {.news = MPF_ZYGOTE_ENDED, .pid = pid, .value = status};
+        (void)send_message(z->children[i].connection, &message, sizeof message, NULL, 0, MSG_DONTWAIT);
+        close(z->children[i].connection);
+        z->children[i] = z->children[--z->child_count];
+        return;
+    }
+}
+
+static void reap(struct mpf_zygote *z)
+{
+    struct signalfd_siginfo info;
+    int status;
+    pid_t pid;
+    while (read(z->signals, &info, sizeof info) > 0)
+        ;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        MPF_FAULT("zygote.reaped");
+        tell_end(z, pid, status);
+    }
+}
+
+/* 1: a request; 0: nobody is left; -EAGAIN: nothing to act upon after all. */
+static int take_request(struct mpf_zygote *z, struct mpf_zygote_child *child)
+{
+    struct request request;
+    int fds[KERNEL_FDS];
+    unsigned count;
+    ssize_t size = receive_message(z->control, &request, sizeof request, fds, &count, MSG_DONTWAIT);
+    if (size == 0 && count == 0)
+        return 0;
+    if (size < 0)
+        return size == -ECONNRESET ? 0 : -EAGAIN;
+    if (size != sizeof request || request.magic != MAGIC || count < 1 || request.count != count - 1) {
+        close_all(fds, count);
+        return -EAGAIN;
+    }
+    int pidfd = watch_client(z, request.client, request.client_start);
+    if (pidfd == -ESRCH) {
+        close_all(fds, count);
+        return -EAGAIN;
+    }
+    child->client = request.client;
+    child->client_start = request.client_start;
+    child->follow = request.follow != 0;
+    child->client_pidfd = pidfd < 0 ? -1 : pidfd;
+    child->connection = fds[0];
+    child->count = count - 1;
+    memcpy(child->fds, fds + 1, sizeof(int) * child->count);
+    return 1;
+}
+
+int mpf_zygote_next(struct mpf_zygote *z, struct mpf_zygote_child *child)
+{
+    for (;;) {
+        while (2 + z->client_count > z->polled_room)
+            if (make_room((void **)&z->polled, &z->polled_room, z->polled_room, sizeof *z->polled) < 0)
+                return -ENOMEM;
+        z->polled[0] = (struct pollfd){.fd = z->control, .events = POLLIN};
+        z->polled[1] = (struct pollfd){.fd = z->signals, .events = POLLIN};
+        for (unsigned i = 0; i < z->client_count; i++)
+            z->polled[2 + i] = (struct pollfd){.fd = z->clients[i].pidfd, .events = POLLIN};
+        if (poll(z->polled, 2 + z->client_count, -1) < 0)
+            return -errno;
+        if (z->polled[1].revents)
+            reap(z);
+        drop_dead_clients(z);
+        if (!z->polled[0].revents)
+            continue;
+        int rc = take_request(z, child);
+        if (rc != -EAGAIN)
+            return rc;
+    }
+}
+
+void mpf_zygote_forked(struct mpf_zygote *z, struct mpf_zygote_child *child, pid_t pid)
+{
+    close_all(child->fds, child->count);
+    if (pid > 0 && make_room((void **)&z->children, &z->child_room, z->child_count, sizeof *z->children) == 0) {
+        z->children[z->child_count++] = (struct child){.pid = pid, .connection = child->connection, .client = child->client};
+        return;
+    }
+    struct mpf_zygote_message message = {.news = MPF_ZYGOTE_FAILED, .value = pid < 0 ? -pid : ENOMEM};
+    if (pid > 0)
+        kill(pid, SIGKILL);
+    (void)send_message(child->connection, &message, sizeof message, NULL, 0, MSG_DONTWAIT);
+    close(child->connection);
+}
+
+static int say_started(const struct mpf_zygote_child *child)
+{
+    struct mpf_zygote_message message = {.news = MPF_ZYGOTE_STARTED, .pid = getpid()};
+    int pidfd = open_pidfd(getpid());
+    if (pidfd < 0)
+        return pidfd;
+    int rc = send_message(child->connection, &message, sizeof message, &pidfd, 1, MSG_DONTWAIT);
+    close(pidfd);
+    return rc;
+}
+
+int mpf_zygote_begin(struct mpf_zygote *z, struct mpf_zygote_child *child)
+{
+    close(z->control);
+    close(z->signals);
+    for (unsigned i = 0; i < z->child_count; i++)
+        close(z->children[i].connection);
+    for (unsigned i = 0; i < z->client_count; i++)
+        if (z->clients[i].pidfd != child->client_pidfd)
+            close(z->clients[i].pidfd);
+    pthread_sigmask(SIG_SETMASK, &z->former_mask, NULL);
+    MPF_FAULT("zygote.forked");
+    int rc = say_started(child);
+    close(child->connection);
+    MPF_FAULT("zygote.started");
+    if (rc == 0 && child->follow)
+        rc = mpf_follow_start(child->client, child->client_start, child->client_pidfd >= 0);
+    free(z->children);
+    free(z->clients);
+    free(z->polled);
+    free(z);
+    return rc == -ECONNRESET ? -EPIPE : rc;
+}
+
+void mpf_zygote_close(struct mpf_zygote *z)
+{
+    close(z->control);
+    close(z->signals);
+    for (unsigned i = 0; i < z->child_count; i++)
+        close(z->children[i].connection);
+    for (unsigned i = 0; i < z->client_count; i++)
+        close(z->clients[i].pidfd);
+    pthread_sigmask(SIG_SETMASK, &z->former_mask, NULL);
+    free(z->children);
+    free(z->clients);
+    free(z->polled);
+    free(z);
+}
+
+int mpf_zygote_ask(int control, bool follow, const int *fds, unsigned count, int *connection)
+{
+    if (count > MPF_ZYGOTE_FDS)
+        return -EINVAL;
+    int ends[2], passed[1 + MPF_ZYGOTE_FDS];
+    struct request request = {.magic = MAGIC, .follow = follow, .client = getpid(), .count = count};
+    (void)mpf_process_start_time(request.client, &request.client_start);
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+        return -errno;
+    passed[0] = ends[1];
+    memcpy(passed + 1, fds, sizeof(int) * count);
+    int rc = send_message(control, &request, sizeof request, passed, 1 + count, 0);
+    close(ends[1]);
+    if (rc < 0) {
+        close(ends[0]);
+        return rc == -ECONNRESET || rc == -ENOTCONN || rc == -ECONNREFUSED ? -EPIPE : rc;
+    }
+    *connection = ends[0];
+    return 0;
+}
+
+int mpf_zygote_hear(int connection, int timeout_ms, struct mpf_zygote_message *message, int *pidfd)
+{
+    struct pollfd polled = {.fd = connection, .events = POLLIN};
+    int fds[KERNEL_FDS];
+    unsigned count;
+    int ready = poll(&polled, 1, timeout_ms);
+    if (ready <= 0)
+        return ready < 0 ? -errno : 0;
+    ssize_t size = receive_message(connection, message, sizeof *message, fds, &count, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    if (size == -EAGAIN)
+        return 0;
+    unsigned kept = pidfd && count > 0 ? 1 : 0;
+    close_all(fds + kept, count - kept);
+    if (pidfd)
+        *pidfd = kept ? fds[0] : -1;
+    if (size == 0 || size == -ECONNRESET)
+        return -EPIPE;
+    if (size < 0)
+        return (int)size;
+    return size == sizeof *message ? 1 : -EPROTO;
+}

@@ -1,0 +1,61 @@
+/* A server that forks: it keeps a process in the state in which children are to begin, and forks one for whoever asks. */
+#ifndef MPF_ENGINE_ZYGOTE_H
+#define MPF_ENGINE_ZYGOTE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define MPF_ZYGOTE_FDS 252 /* descriptors that can go with a request, beside the connection; the kernel's limit less one */
+
+/* What a child is told by whoever asked for it. */
+struct mpf_zygote_child {
+    int32_t client;       /* pid of who asked */
+    uint64_t client_start; /* and its start time, see process.h */
+    bool follow;          /* whether the child ends together with it */
+    int client_pidfd;     /* in the child: readable once it has ended; -1: not to be had */
+    unsigned count;
+    int fds[MPF_ZYGOTE_FDS];
+    int connection; /* the server's end, closed by mpf_zygote_begin() and mpf_zygote_forked() */
+};
+
+/* What the one who asked is told. */
+enum mpf_zygote_news {
+    MPF_ZYGOTE_STARTED, /* value: 0; comes with a pidfd */
+    MPF_ZYGOTE_ENDED,   /* value: status as of waitpid() */
+    MPF_ZYGOTE_FAILED,  /* value: errno of fork() */
+};
+
+struct mpf_zygote_message {
+    uint32_t news;
+    int32_t pid;
+    int64_t value;
+};
+
+struct mpf_zygote;
+
+/* The server that listens on `control`, a SOCK_SEQPACKET socket (taken over). Blocks SIGCHLD. 0 or -errno. */
+int mpf_zygote_open(int control, struct mpf_zygote **zygote);
+
+/* Waits until a child is asked for, meanwhile telling of children that end and of clients that end.
+ * 1: *child is to be forked; 0: nobody is left who could ask; -EINTR: a signal; else -errno. */
+int mpf_zygote_next(struct mpf_zygote *zygote, struct mpf_zygote_child *child);
+
+/* In the server, after the fork: pid of the child, or -errno. */
+void mpf_zygote_forked(struct mpf_zygote *zygote, struct mpf_zygote_child *child, pid_t pid);
+
+/* In the child, first of all: lets go of what is the server's (which is freed) and says that the child has started.
+ * 0; -EPIPE: who asked is not there any more, and the child should end; else -errno. */
+int mpf_zygote_begin(struct mpf_zygote *zygote, struct mpf_zygote_child *child);
+
+void mpf_zygote_close(struct mpf_zygote *zygote);
+
+/* Asks for a child over `control`. fds: handed to the child, which gets duplicates. *connection: where the
+ * news comes from, the caller's to close. 0; -EPIPE: no server any more; else -errno. Any thread of any process. */
+int mpf_zygote_ask(int control, bool follow, const int *fds, unsigned count, int *connection);
+
+/* Waits for news for at most timeout_ms (-1: for ever). *pidfd, where given: the descriptor that came with it, or -1.
+ * 1; 0: time is up; -EPIPE: the server has ended, there will be no more; -EINTR; else -errno. */
+int mpf_zygote_hear(int connection, int timeout_ms, struct mpf_zygote_message *message, int *pidfd);
+
+#endif
