@@ -8,9 +8,12 @@
  *     connection   one for each child. From the child: STARTED, with a pidfd of it. From the server: ENDED or FAILED.
  *
  *     in the server: children[]  pid, connection, client     clients[]  pid, start time, pidfd
+ *                    spare       one child that was forked in advance, and the socket over which it gets its request
  *
- * States of a child: asked for -> forked -> STARTED -> ENDED. It is the child itself that says STARTED, before anything
- * else: a server that is killed meanwhile cannot leave a child running that the client would ask for a second time.
+ * States of a child: asked for -> forked -> STARTED -> ENDED; of the spare: forked -> asked for -> STARTED -> ENDED. It is
+ * the child itself that says STARTED, before anything else: a server that is killed meanwhile cannot leave a child
+ * running that the client would ask for a second time. The spare is forked when nobody waits; what a fork costs
+ * after it (copies of pages that are written) is then paid while somebody else's child runs.
  *
  * Invariants: a child is waited for only here, so a pid in children[] is that child's. The server never waits for a
  * client: what does not fit into a socket is not sent.
@@ -65,6 +68,9 @@ struct client {
 
 struct mpf_zygote {
     int control, signals;
+    int spare_socket; /* -1: no spare */
+    pid_t spare;
+    bool served;      /* somebody has asked, so somebody may ask again */
     sigset_t former_mask;
     struct child *children;
     unsigned child_count, child_room;
@@ -159,6 +165,7 @@ int mpf_zygote_open(int control, struct mpf_zygote **zygote)
     sigemptyset(&ends);
     sigaddset(&ends, SIGCHLD);
     z->control = control;
+    z->spare_socket = -1;
     z->signals = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
     if (z->signals < 0) {
         int rc = -errno;
@@ -221,6 +228,11 @@ static void drop_dead_clients(struct mpf_zygote *z)
 
 static void tell_end(struct mpf_zygote *z, pid_t pid, int status)
 {
+    if (pid == z->spare && z->spare_socket >= 0) {
+        close(z->spare_socket);
+        z->spare_socket = -1;
+        z->served = false; /* no other one until somebody asks: whatever ended it would end that, too */
+    }
     for (unsigned i = 0; i < z->child_count; i++) {
         if (z->children[i].pid != pid)
             continue;
@@ -245,6 +257,69 @@ static void reap(struct mpf_zygote *z)
     }
 }
 
+/* Has the spare be the child. false where there is none, or it has ended: then it has to be forked. */
+static bool give_to_spare(struct mpf_zygote *z, struct mpf_zygote_child *child)
+{
+    int fds[KERNEL_FDS];
+    unsigned count = 0;
+    if (z->spare_socket < 0 || child->count + 2 > KERNEL_FDS ||
+        make_room((void **)&z->children, &z->child_room, z->child_count, sizeof *z->children) < 0)
+        return false;
+    struct request order = {.magic = MAGIC, .follow = child->follow, .client = child->client, .count = child->count,
+                            .client_start = child->client_start};
+    fds[count++] = child->connection;
+    memcpy(fds + count, child->fds, sizeof(int) * child->count);
+    count += child->count;
+    if (child->client_pidfd >= 0)
+        fds[count++] = child->client_pidfd;
+    int rc = send_message(z->spare_socket, &order, sizeof order, fds, count, MSG_DONTWAIT);
+    MPF_FAULT("zygote.given");
+    close(z->spare_socket);
+    z->spare_socket = -1;
+    if (rc < 0)
+        return false;
+    close_all(child->fds, child->count);
+    z->children[z->child_count++] = (struct child){.pid = z->spare, .connection = child->connection,
+                                                   .client = child->client};
+    return true;
+}
+
+static int prepare_spare(struct mpf_zygote *z, struct mpf_zygote_child *child)
+{
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+        return -errno;
+    *child = (struct mpf_zygote_child){.spare = true, .connection = ends[1], .client_pidfd = -1};
+    z->spare_socket = ends[0];
+    return 0;
+}
+
+/* In the spare: waits for its request. */
+static int await_order(struct mpf_zygote_child *child)
+{
+    struct request order;
+    int fds[KERNEL_FDS];
+    unsigned count;
+    ssize_t size;
+    do
+        size = receive_message(child->connection, &order, sizeof order, fds, &count, 0);
+    while (size == -EINTR);
+    close(child->connection);
+    child->connection = -1;
+    if (size != sizeof order)
+        return -EPIPE;
+    child->client = order.client;
+    child->client_start = order.client_start;
+    child->follow = order.follow != 0;
+    child->connection = fds[0];
+    child->count = order.count;
+    memcpy(child->fds, fds + 1, sizeof(int) * order.count);
+    child->client_pidfd = count > 1 + order.count ? fds[1 + order.count] : -1;
+    if (child->client_pidfd >= 0)
+        (void)fcntl(child->client_pidfd, F_SETFD, FD_CLOEXEC);
+    return 0;
+}
+
 /* 1: a request; 0: nobody is left; -EAGAIN: nothing to act upon after all. */
 static int take_request(struct mpf_zygote *z, struct mpf_zygote_child *child)
 {
@@ -265,6 +340,8 @@ static int take_request(struct mpf_zygote *z, struct mpf_zygote_child *child)
         close_all(fds, count);
         return -EAGAIN;
     }
+    z->served = true;
+    child->spare = false;
     child->client = request.client;
     child->client_start = request.client_start;
     child->follow = request.follow != 0;
@@ -285,21 +362,35 @@ int mpf_zygote_next(struct mpf_zygote *z, struct mpf_zygote_child *child)
         z->polled[1] = (struct pollfd){.fd = z->signals, .events = POLLIN};
         for (unsigned i = 0; i < z->client_count; i++)
             z->polled[2 + i] = (struct pollfd){.fd = z->clients[i].pidfd, .events = POLLIN};
-        if (poll(z->polled, 2 + z->client_count, -1) < 0)
+        bool wants_spare = z->served && z->spare_socket < 0;
+        int ready = poll(z->polled, 2 + z->client_count, wants_spare ? 0 : -1);
+        if (ready < 0)
             return -errno;
+        if (ready == 0 && prepare_spare(z, child) == 0)
+            return 1;
         if (z->polled[1].revents)
             reap(z);
         drop_dead_clients(z);
         if (!z->polled[0].revents)
             continue;
         int rc = take_request(z, child);
-        if (rc != -EAGAIN)
+        if (rc != -EAGAIN && !(rc == 1 && give_to_spare(z, child)))
             return rc;
     }
 }
 
 void mpf_zygote_forked(struct mpf_zygote *z, struct mpf_zygote_child *child, pid_t pid)
 {
+    if (child->spare) {
+        close(child->connection);
+        z->spare = pid;
+        if (pid < 0) {
+            close(z->spare_socket);
+            z->spare_socket = -1;
+            z->served = false; /* the next one who asks will see whether it works again */
+        }
+        return;
+    }
     close_all(child->fds, child->count);
     if (pid > 0 && make_room((void **)&z->children, &z->child_room, z->child_count, sizeof *z->children) == 0) {
         z->children[z->child_count++] = (struct child){.pid = pid, .connection = child->connection, .client = child->client};
@@ -323,43 +414,40 @@ static int say_started(const struct mpf_zygote_child *child)
     return rc;
 }
 
-int mpf_zygote_begin(struct mpf_zygote *z, struct mpf_zygote_child *child)
+static void let_go(struct mpf_zygote *z, int but)
 {
     close(z->control);
     close(z->signals);
+    if (z->spare_socket >= 0)
+        close(z->spare_socket);
     for (unsigned i = 0; i < z->child_count; i++)
         close(z->children[i].connection);
     for (unsigned i = 0; i < z->client_count; i++)
-        if (z->clients[i].pidfd != child->client_pidfd)
+        if (z->clients[i].pidfd != but)
             close(z->clients[i].pidfd);
     pthread_sigmask(SIG_SETMASK, &z->former_mask, NULL);
+    free(z->children);
+    free(z->clients);
+    free(z->polled);
+    free(z);
+}
+
+int mpf_zygote_begin(struct mpf_zygote *z, struct mpf_zygote_child *child)
+{
+    let_go(z, child->spare ? -1 : child->client_pidfd);
     MPF_FAULT("zygote.forked");
-    int rc = say_started(child);
-    close(child->connection);
+    int rc = child->spare ? await_order(child) : 0;
+    if (rc == 0)
+        rc = say_started(child);
+    if (child->connection >= 0)
+        close(child->connection);
     MPF_FAULT("zygote.started");
     if (rc == 0 && child->follow)
         rc = mpf_follow_start(child->client, child->client_start, child->client_pidfd >= 0);
-    free(z->children);
-    free(z->clients);
-    free(z->polled);
-    free(z);
     return rc == -ECONNRESET ? -EPIPE : rc;
 }
 
-void mpf_zygote_close(struct mpf_zygote *z)
-{
-    close(z->control);
-    close(z->signals);
-    for (unsigned i = 0; i < z->child_count; i++)
-        close(z->children[i].connection);
-    for (unsigned i = 0; i < z->client_count; i++)
-        close(z->clients[i].pidfd);
-    pthread_sigmask(SIG_SETMASK, &z->former_mask, NULL);
-    free(z->children);
-    free(z->clients);
-    free(z->polled);
-    free(z);
-}
+void mpf_zygote_close(struct mpf_zygote *z) { let_go(z, -1); }
 
 int mpf_zygote_ask(int control, bool follow, const int *fds, unsigned count, int *connection)
 {

@@ -17,6 +17,7 @@ struct mpf_zygote_child {
     unsigned count;
     int fds[MPF_ZYGOTE_FDS];
     int connection; /* the server's end, closed by mpf_zygote_begin() and mpf_zygote_forked() */
+    bool spare;     /* forked in advance; connection: the socket over which it hears of the above */
 };
 
 /* What the one who asked is told. */
@@ -37,15 +38,16 @@ struct mpf_zygote;
 /* The server that listens on `control`, a SOCK_SEQPACKET socket (taken over). Blocks SIGCHLD. 0 or -errno. */
 int mpf_zygote_open(int control, struct mpf_zygote **zygote);
 
-/* Waits until a child is asked for, meanwhile telling of children that end and of clients that end.
- * 1: *child is to be forked; 0: nobody is left who could ask; -EINTR: a signal; else -errno. */
+/* Waits until a child is to be forked, for somebody who asks or in advance, meanwhile telling of children that end and of
+ * clients that end. 1: fork; 0: nobody is left who could ask; -EINTR: a signal; else -errno. */
 int mpf_zygote_next(struct mpf_zygote *zygote, struct mpf_zygote_child *child);
 
 /* In the server, after the fork: pid of the child, or -errno. */
 void mpf_zygote_forked(struct mpf_zygote *zygote, struct mpf_zygote_child *child, pid_t pid);
 
-/* In the child, first of all: lets go of what is the server's (which is freed) and says that the child has started.
- * 0; -EPIPE: who asked is not there any more, and the child should end; else -errno. */
+/* In the child, first of all: lets go of what is the server's (which is freed), waits until somebody asks where it was
+ * forked in advance, and says that the child has started.
+ * 0; -EPIPE: who asked is not there any more, or nobody will ask, and the child should end; else -errno. */
 int mpf_zygote_begin(struct mpf_zygote *zygote, struct mpf_zygote_child *child);
 
 void mpf_zygote_close(struct mpf_zygote *zygote);
