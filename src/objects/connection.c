@@ -9,7 +9,8 @@
  *   A descriptor that is asked for while messages are still in the lane has to be readable although its socket is not:
  *   fileno() is then an epoll descriptor over the socket and an eventfd that stays readable until the lane is empty.
  *
- * Invariants: messages in the lane are older than those on the socket. What cannot be pickled changes nothing.
+ * Invariants: messages in the lane are older than those on the socket. What cannot be pickled changes nothing. A call that
+ * uses the end, a lane or a descriptor counts as a hold; close() shuts out new ones, and the last one to end lets go.
  *
  * Callers: any thread attached to the interpreter.
  *
@@ -27,6 +28,7 @@
 #include "objects/errors.h"
 #include "objects/handle.h"
 #include "objects/types.h"
+#include "platform/process.h"
 
 /* ---- life ---- */
 
@@ -101,14 +103,77 @@ close_descriptor(int *fd)
     }
 }
 
-void
-mpf_connection_shut(struct mpf_connection *c)
+static void
+connection_let_go(struct mpf_connection *c)
 {
     c->in = c->out = NULL;
     mpf_block_unref(&c->end);
     close_descriptor(&c->select_fd);
     close_descriptor(&c->pending_fd);
     close_descriptor(&c->fd);
+}
+
+/* holds: MPF_CONNECTION_CLOSING | forks << 16 | calls at work. Those of a parent's threads are not at work in its child. */
+#define HOLDS_CALLS UINT32_C(0xffff)
+#define HOLDS_FORKS UINT32_C(0x7fff0000)
+
+static uint32_t
+connection_holds(const struct mpf_connection *c, uint32_t *seen)
+{
+    uint32_t forks = mpf_process_forks << 16 & HOLDS_FORKS;
+    *seen = atomic_load_explicit(&c->holds, memory_order_relaxed);
+    return (*seen & HOLDS_FORKS) == forks ? *seen : (*seen & MPF_CONNECTION_CLOSING) | forks;
+}
+
+static bool
+connection_set_holds(struct mpf_connection *c, uint32_t seen, uint32_t holds)
+{
+#ifdef Py_GIL_DISABLED
+    /* whoever lets go comes after all that those did who were at work: each release pairs with the next one's acquire */
+    return atomic_compare_exchange_weak_explicit(&c->holds, &seen, holds, memory_order_acq_rel, memory_order_relaxed);
+#else
+    (void)seen; /* with a GIL nothing comes between the load and the store */
+    atomic_store_explicit(&c->holds, holds, memory_order_relaxed);
+    return true;
+#endif
+}
+
+static bool
+connection_hold(struct mpf_connection *c)
+{
+    uint32_t seen, holds;
+    do {
+        holds = connection_holds(c, &seen);
+        if (holds & MPF_CONNECTION_CLOSING) {
+            return false;
+        }
+    } while (!connection_set_holds(c, seen, holds + 1));
+    return true;
+}
+
+void
+mpf_connection_end(struct mpf_connection *c)
+{
+    uint32_t seen, holds;
+    do {
+        holds = connection_holds(c, &seen);
+        holds -= (holds & HOLDS_CALLS) != 0;
+    } while (!connection_set_holds(c, seen, holds));
+    if (holds & MPF_CONNECTION_CLOSING && (holds & HOLDS_CALLS) == 0) {
+        connection_let_go(c);
+    }
+}
+
+void
+mpf_connection_shut(struct mpf_connection *c)
+{
+    uint32_t seen, holds;
+    do {
+        holds = connection_holds(c, &seen);
+    } while (!connection_set_holds(c, seen, holds | MPF_CONNECTION_CLOSING));
+    if (!(holds & MPF_CONNECTION_CLOSING) && (holds & HOLDS_CALLS) == 0) {
+        connection_let_go(c);
+    }
 }
 
 /* Stands in the way of the stdlib class's __del__, which would ask for the descriptor. */
@@ -205,29 +270,37 @@ connection_connect(PyObject *module, PyObject *args)
 /* ---- checks ---- */
 
 static int
-connection_check(struct mpf_connection *c, bool able, const char *otherwise)
+connection_begin(struct mpf_connection *c, const bool *able, const char *otherwise)
 {
-    if (c->fd < 0) {
+    if (!connection_hold(c)) {
         PyErr_SetString(PyExc_OSError, "handle is closed");
         return -1;
     }
-    if (!able) {
-        PyErr_SetString(PyExc_OSError, otherwise);
-        return -1;
+    if (c->fd >= 0 && *able) {
+        return 0;
     }
-    return 0;
+    PyErr_SetString(PyExc_OSError, c->fd < 0 ? "handle is closed" : otherwise);
+    mpf_connection_end(c);
+    return -1;
 }
 
 int
-mpf_connection_check_readable(struct mpf_connection *c)
+mpf_connection_begin(struct mpf_connection *c)
 {
-    return connection_check(c, c->readable, "connection is write-only");
+    static const bool able = true;
+    return connection_begin(c, &able, NULL);
 }
 
 int
-mpf_connection_check_writable(struct mpf_connection *c)
+mpf_connection_begin_reading(struct mpf_connection *c)
 {
-    return connection_check(c, c->writable, "connection is read-only");
+    return connection_begin(c, &c->readable, "connection is write-only");
+}
+
+int
+mpf_connection_begin_writing(struct mpf_connection *c)
+{
+    return connection_begin(c, &c->writable, "connection is read-only");
 }
 
 /* The stdlib's method of that name, looked up now, called with self and args. */
@@ -283,7 +356,7 @@ connection_open_pending(struct mpf_connection *c)
 }
 
 static int
-connection_divert(struct mpf_connection *c)
+connection_divert_settled(struct mpf_connection *c)
 {
     if (c->end.off == 0 || mpf_pipe_diverted(&c->end)) {
         return 0;
@@ -298,29 +371,44 @@ connection_divert(struct mpf_connection *c)
     return 0;
 }
 
+static int
+connection_divert(struct mpf_connection *c)
+{
+    int rc;
+#ifdef Py_GIL_DISABLED
+    Py_BEGIN_CRITICAL_SECTION(c); /* one thread opens the descriptors */
+#endif
+    rc = connection_divert_settled(c);
+#ifdef Py_GIL_DISABLED
+    Py_END_CRITICAL_SECTION();
+#endif
+    return rc;
+}
+
 static PyObject *
 connection_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct mpf_connection *c = mpf_connection_of(self);
-    if (connection_check(c, true, NULL) < 0) {
+    if (mpf_connection_begin(c) < 0) {
         return NULL;
     }
     int rc = connection_divert(c);
-    if (rc < 0) {
-        return mpf_errors_raise(rc);
-    }
-    return PyLong_FromLong(c->select_fd >= 0 ? c->select_fd : c->fd);
+    PyObject *number = rc < 0 ? mpf_errors_raise(rc) : PyLong_FromLong(c->select_fd >= 0 ? c->select_fd : c->fd);
+    mpf_connection_end(c);
+    return number;
 }
 
 static PyObject *
 connection_get_handle(PyObject *self, void *Py_UNUSED(closure))
 {
     struct mpf_connection *c = mpf_connection_of(self);
-    if (c->fd < 0) {
+    if (!connection_hold(c)) {
         Py_RETURN_NONE;
     }
-    int rc = connection_divert(c);
-    return rc < 0 ? mpf_errors_raise(rc) : PyLong_FromLong(c->fd);
+    int rc = c->fd >= 0 ? connection_divert(c) : 0;
+    PyObject *number = rc < 0 ? mpf_errors_raise(rc) : c->fd < 0 ? Py_NewRef(Py_None) : PyLong_FromLong(c->fd);
+    mpf_connection_end(c);
+    return number;
 }
 
 /* The stdlib's methods, and programs that detach a descriptor, write it; None takes the socket away without closing it. */
@@ -338,6 +426,8 @@ connection_set_handle(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
         return -1;
     }
     c->fd = fd;
+    /* open again, where it was closed; release pairs with the acquire in connection_set_holds */
+    atomic_fetch_and_explicit(&c->holds, ~MPF_CONNECTION_CLOSING, memory_order_release);
     return 0;
 }
 
@@ -353,17 +443,20 @@ static PyObject *
 connection_dump(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     struct mpf_connection *c = mpf_connection_of(self);
-    if (connection_check(c, true, NULL) < 0) {
+    if (mpf_connection_begin(c) < 0) {
         return NULL;
     }
     PyObject *handle = c->end.off != 0 ? mpf_handle_dump(c->state, &c->end) : Py_NewRef(Py_None);
-    return handle != NULL ? Py_BuildValue("(Ni)", handle, c->fd) : NULL;
+    PyObject *dumped = handle != NULL ? Py_BuildValue("(Ni)", handle, c->fd) : NULL;
+    mpf_connection_end(c);
+    return dumped;
 }
 
 static PyObject *
 connection_get_closed(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(mpf_connection_of(self)->fd < 0);
+    struct mpf_connection *c = mpf_connection_of(self);
+    return PyBool_FromLong(mpf_connection_is_closing(c) || c->fd < 0);
 }
 
 static PyObject *

@@ -17,8 +17,11 @@ struct mpf_connection {
     int fd; /* the socket; -1: closed */
     int select_fd, pending_fd; /* see connection_fileno; -1: none */
     bool readable, writable;
+    _Atomic uint32_t holds; /* who is at work on the members above: see connection.c */
     _Atomic int64_t looked; /* when an empty poll() last asked the socket */
 };
+
+#define MPF_CONNECTION_CLOSING (UINT32_C(1) << 31)
 
 /* Whether what is sent to this end arrives in its lane. */
 static inline bool mpf_connection_by_memory(const struct mpf_connection *c) {
@@ -30,15 +33,23 @@ enum { MPF_CONNECTION_BY_SOCKET = 1 };
 
 static inline struct mpf_connection *mpf_connection_of(PyObject *self) { return (struct mpf_connection *)self; }
 
-/* 0, or -1 with OSError: closed, or the wrong direction. */
-int mpf_connection_check_readable(struct mpf_connection *c);
-int mpf_connection_check_writable(struct mpf_connection *c);
+/* A call that uses the end, the lanes or the descriptors stands between these: what close() takes away meanwhile goes when the
+ * last such call ends. 0, or -1 with OSError: closed, or the wrong direction. */
+int mpf_connection_begin(struct mpf_connection *c);
+int mpf_connection_begin_reading(struct mpf_connection *c);
+int mpf_connection_begin_writing(struct mpf_connection *c);
+void mpf_connection_end(struct mpf_connection *c);
+
+/* Whether close() was called, by another thread or a signal's handler, while a call is at work. */
+static inline bool mpf_connection_is_closing(const struct mpf_connection *c) {
+    return (atomic_load_explicit(&c->holds, memory_order_relaxed) & MPF_CONNECTION_CLOSING) != 0;
+}
 
 /* The stdlib's method `name`, looked up now, called with the connection and args (a tuple or NULL), or one argument. */
 PyObject *mpf_connection_by_socket(struct mpf_connection *c, const char *name, PyObject *args);
 PyObject *mpf_connection_by_socket_1(struct mpf_connection *c, const char *name, PyObject *arg);
 
-/* Lets go of the end and the descriptors. */
+/* Lets go of the end and the descriptors, now or as soon as no call uses them. */
 void mpf_connection_shut(struct mpf_connection *c);
 
 PyObject *mpf_connection_send(PyObject *self, PyObject *object);

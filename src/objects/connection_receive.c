@@ -58,21 +58,16 @@ connection_await(struct mpf_connection *c, struct mpf_wait *wait)
         mpf_pipe_settle(c->end.arena, c->in, c->fd);
         return mpf_lane_count(c->in) != 0 ? 0 : MPF_CONNECTION_BY_SOCKET;
     }
-    struct mpf_ref held; /* another thread may close the connection, and with it the pipe, while this one waits */
-    int rc = mpf_block_ref(&c->end, &held);
-    if (rc < 0) {
-        return rc;
-    }
     bool won = mpf_lane_spin(&wait->park, c->in);
     mpf_park_finish(&wait->park);
-    if (!won && c->in != NULL) {
+    int rc = 0;
+    if (!won && !mpf_connection_is_closing(c)) {
         rc = mpf_pipe_prepare_sleep(c->end.arena, c->in, c->fd);
         if (rc > 0) {
             rc = connection_sleep(c, wait->park.deadline);
         }
     }
-    mpf_block_unref(&held);
-    return c->in == NULL && rc == 0 ? -EBADF : rc;
+    return rc == 0 && mpf_connection_is_closing(c) ? -EBADF : rc;
 }
 
 static void
@@ -84,7 +79,7 @@ connection_settle_pending(struct mpf_connection *c)
     }
 }
 
-/* The next message of the lane. 0; MPF_CONNECTION_BY_SOCKET: the next one is on the socket; -EPIPE: none will come;
+/* Between mpf_connection_begin_reading and mpf_connection_end: the next message of the lane. 0; MPF_CONNECTION_BY_SOCKET: the next one is on the socket; -EPIPE: none will come;
  * -EAGAIN / -ETIMEDOUT; -EINTR with an exception set; -errno. */
 static int
 connection_take(struct mpf_connection *c, int64_t deadline, void *buffer, struct mpf_lane_received *received)
@@ -93,7 +88,7 @@ connection_take(struct mpf_connection *c, int64_t deadline, void *buffer, struct
         return MPF_CONNECTION_BY_SOCKET;
     }
     struct mpf_wait wait;
-    mpf_wait_init(&wait, c->end.arena, deadline);
+    bool waited = false;
     for (;;) {
         int rc = mpf_lane_get(c->end.arena, c->in, buffer, received);
         if (rc == 0) {
@@ -104,15 +99,28 @@ connection_take(struct mpf_connection *c, int64_t deadline, void *buffer, struct
             return MPF_CONNECTION_BY_SOCKET;
         }
         if (rc == -EAGAIN) {
+            if (!waited) {
+                mpf_wait_init(&wait, c->end.arena, deadline);
+                waited = true;
+            }
             rc = connection_await(c, &wait);
         }
         if (rc != 0) {
             return rc;
         }
-        if (c->in == NULL) { /* closed by another thread meanwhile */
-            return -EBADF;
-        }
     }
+}
+
+/* A whole receive. As connection_take; -EINTR, with an exception set, also where it cannot be read from. */
+static int
+connection_receive(struct mpf_connection *c, void *buffer, struct mpf_lane_received *received)
+{
+    if (mpf_connection_begin_reading(c) < 0) {
+        return -EINTR;
+    }
+    int rc = connection_take(c, MPF_FOREVER, buffer, received);
+    mpf_connection_end(c);
+    return rc;
 }
 
 static PyObject *
@@ -151,10 +159,7 @@ mpf_connection_recv(PyObject *self, PyObject *Py_UNUSED(ignored))
     struct mpf_connection *c = mpf_connection_of(self);
     _Alignas(MPF_CODEC_ALIGN) char buffer[MPF_LANE_INLINE_MAX];
     struct mpf_lane_received received;
-    if (mpf_connection_check_readable(c) < 0) {
-        return NULL;
-    }
-    int rc = connection_take(c, MPF_FOREVER, buffer, &received);
+    int rc = connection_receive(c, buffer, &received);
     if (rc == MPF_CONNECTION_BY_SOCKET) {
         return mpf_connection_by_socket(c, "recv", NULL);
     }
@@ -176,7 +181,7 @@ connection_take_bytes(struct mpf_connection *c, bool *by_socket)
 {
     _Alignas(MPF_CODEC_ALIGN) char buffer[MPF_LANE_INLINE_MAX];
     struct mpf_lane_received received;
-    int rc = connection_take(c, MPF_FOREVER, buffer, &received);
+    int rc = connection_receive(c, buffer, &received);
     *by_socket = rc == MPF_CONNECTION_BY_SOCKET;
     if (rc < 0) {
         return connection_raise_receive(rc);
@@ -195,6 +200,17 @@ connection_take_bytes(struct mpf_connection *c, bool *by_socket)
     return bytes;
 }
 
+/* Before the arguments, as the stdlib does. */
+static int
+connection_check_readable(struct mpf_connection *c)
+{
+    if (mpf_connection_begin_reading(c) < 0) {
+        return -1;
+    }
+    mpf_connection_end(c);
+    return 0;
+}
+
 PyObject *
 mpf_connection_recv_bytes(PyObject *self, PyObject *args, PyObject *kwargs)
 {
@@ -203,8 +219,7 @@ mpf_connection_recv_bytes(PyObject *self, PyObject *args, PyObject *kwargs)
     PyObject *maximum = Py_None; /* borrowed */
     Py_ssize_t limit = PY_SSIZE_T_MAX;
     bool by_socket;
-    if (mpf_connection_check_readable(c) < 0 ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "|O:recv_bytes", names, &maximum)) {
+    if (connection_check_readable(c) < 0 || !PyArg_ParseTupleAndKeywords(args, kwargs, "|O:recv_bytes", names, &maximum)) {
         return NULL;
     }
     if (maximum != Py_None) {
@@ -261,7 +276,7 @@ mpf_connection_recv_bytes_into(PyObject *self, PyObject *args, PyObject *kwargs)
     Py_ssize_t offset = 0;
     Py_buffer view;
     bool by_socket;
-    if (mpf_connection_check_readable(c) < 0 ||
+    if (connection_check_readable(c) < 0 ||
         !PyArg_ParseTupleAndKeywords(args, kwargs, "O|n:recv_bytes_into", names, &buffer, &offset) ||
         PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS) < 0) {
         return NULL;
@@ -333,14 +348,16 @@ mpf_connection_poll(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyO
     struct mpf_connection *c = mpf_connection_of(self);
     PyObject *timeout = NULL; /* borrowed */
     int64_t deadline = 0;
-    if (mpf_connection_check_readable(c) < 0 || mpf_wait_parse_timeout("poll", args, nargs, kwnames, &timeout) < 0 ||
-        (timeout != NULL && mpf_wait_deadline(timeout, &deadline) < 0)) {
+    if ((nargs != 0 || kwnames != NULL) &&
+        (connection_check_readable(c) < 0 || mpf_wait_parse_timeout("poll", args, nargs, kwnames, &timeout) < 0 ||
+         (timeout != NULL && mpf_wait_deadline(timeout, &deadline) < 0))) {
         return NULL;
     }
-    if (c->in == NULL) {
-        return timeout != NULL ? mpf_connection_by_socket_1(c, "poll", timeout) : mpf_connection_by_socket(c, "poll", NULL);
+    if (mpf_connection_begin_reading(c) < 0) {
+        return NULL;
     }
-    int ready = connection_ready(c, deadline);
+    int ready = c->in != NULL ? connection_ready(c, deadline) : MPF_CONNECTION_BY_SOCKET + 1;
+    mpf_connection_end(c);
     if (ready < 0) {
         return NULL;
     }

@@ -20,7 +20,6 @@
 #define CONNECTION_LOOK_EVERY 64 /* sends into a lane that nobody empties, before a look at who is alive */
 
 static const struct mpf_lane_limit connection_limit = {.bytes = MPF_PIPE_LIMIT_BYTES};
-static const struct mpf_lane_limit connection_near_limit = {.bytes = MPF_PIPE_LIMIT_BYTES / 2};
 
 /* 0 sent; MPF_CONNECTION_BY_SOCKET: nothing sent, it has to go over the socket; -1 with an exception. */
 static int
@@ -29,28 +28,19 @@ connection_put(struct mpf_connection *c, const struct mpf_lane_message *parcel)
     if (c->out == NULL || mpf_lane_diverted(c->out)) {
         return MPF_CONNECTION_BY_SOCKET;
     }
+    struct mpf_arena *arena = c->end.arena;
     struct mpf_pipe_bell bell = {c->out, c->fd};
     const struct mpf_lane_ringer ringer = {mpf_pipe_ring, &bell};
     uint64_t waiting = mpf_lane_count(c->out);
     if (waiting != 0 && waiting % CONNECTION_LOOK_EVERY == 0) {
-        mpf_participant_reap(c->end.arena);
+        mpf_participant_reap(arena);
     }
-    struct mpf_wait wait;
-    mpf_wait_init(&wait, c->end.arena, MPF_FOREVER);
-#ifdef Py_GIL_DISABLED
-    bool threaded = true;
-#else
-    bool threaded = wait.park.contended;
-#endif
-    struct mpf_ref held = {0}; /* another thread, or a signal's handler during a wait, may close the pipe meanwhile */
-    int rc = 0;
-    if (threaded || parcel->bytes > MPF_LANE_INLINE_MAX || mpf_lane_full(c->out, &connection_near_limit)) {
-        rc = mpf_block_ref(&c->end, &held);
-    }
-    if (rc == 0) {
+    int rc = parcel->bytes <= MPF_LANE_INLINE_MAX ? mpf_lane_put(arena, c->out, parcel, &connection_limit, &ringer) : -EAGAIN;
+    if (rc == -EAGAIN) {
+        struct mpf_wait wait;
+        mpf_wait_init(&wait, arena, MPF_FOREVER);
         rc = mpf_message_send(&wait, c->out, parcel, &connection_limit, &ringer);
     }
-    mpf_block_unref(&held);
     if (rc == -ESHUTDOWN) {
         return MPF_CONNECTION_BY_SOCKET;
     }
@@ -61,23 +51,37 @@ connection_put(struct mpf_connection *c, const struct mpf_lane_message *parcel)
     return 0;
 }
 
+/* The same for an object. */
+static int
+connection_put_object(struct mpf_connection *c, PyObject *object)
+{
+    struct mpf_message message;
+    if (mpf_connection_begin_writing(c) < 0) {
+        return -1;
+    }
+    bool by_socket = c->out == NULL || mpf_lane_diverted(c->out);
+    mpf_connection_end(c); /* while it is encoded, which may run any code */
+    if (by_socket) {
+        return MPF_CONNECTION_BY_SOCKET;
+    }
+    if (mpf_codec_encode(c->state->codec, object, &message) < 0) {
+        return -1;
+    }
+    struct mpf_lane_message parcel = mpf_message_parcel(&message, MPF_CONNECTION_OBJECT);
+    int rc = mpf_connection_begin_writing(c);
+    if (rc == 0) {
+        rc = connection_put(c, &parcel);
+        mpf_connection_end(c);
+    }
+    mpf_codec_release(c->state->codec, &message);
+    return rc;
+}
+
 PyObject *
 mpf_connection_send(PyObject *self, PyObject *object)
 {
     struct mpf_connection *c = mpf_connection_of(self);
-    struct mpf_message message;
-    if (mpf_connection_check_writable(c) < 0) {
-        return NULL;
-    }
-    if (c->out == NULL || mpf_lane_diverted(c->out)) {
-        return mpf_connection_by_socket_1(c, "send", object);
-    }
-    if (mpf_codec_encode(c->state->codec, object, &message) < 0) {
-        return NULL;
-    }
-    struct mpf_lane_message parcel = mpf_message_parcel(&message, MPF_CONNECTION_OBJECT);
-    int rc = connection_put(c, &parcel);
-    mpf_codec_release(c->state->codec, &message);
+    int rc = connection_put_object(c, object);
     if (rc == MPF_CONNECTION_BY_SOCKET) {
         return mpf_connection_by_socket_1(c, "send", object);
     }
@@ -106,7 +110,11 @@ connection_send_slice(struct mpf_connection *c, const Py_buffer *view, Py_ssize_
     }
     struct mpf_lane_message parcel = {
         .data = (const char *)view->buf + offset, .bytes = (size_t)bytes, .tag = MPF_CONNECTION_BYTES};
+    if (mpf_connection_begin_writing(c) < 0) {
+        return NULL;
+    }
     int rc = connection_put(c, &parcel);
+    mpf_connection_end(c);
     if (rc != MPF_CONNECTION_BY_SOCKET) {
         return rc < 0 ? NULL : Py_NewRef(Py_None);
     }
@@ -124,8 +132,11 @@ mpf_connection_send_bytes(PyObject *self, PyObject *args, PyObject *kwargs)
     PyObject *buffer, *size = Py_None; /* borrowed */
     Py_ssize_t offset = 0;
     Py_buffer view;
-    if (mpf_connection_check_writable(c) < 0 ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "O|nO:send_bytes", names, &buffer, &offset, &size) ||
+    if (mpf_connection_begin_writing(c) < 0) {
+        return NULL;
+    }
+    mpf_connection_end(c); /* until the arguments have been looked at, which may run any code */
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|nO:send_bytes", names, &buffer, &offset, &size) ||
         PyObject_GetBuffer(buffer, &view, PyBUF_C_CONTIGUOUS) < 0) {
         return NULL;
     }

@@ -40,6 +40,9 @@ static void
 select_free(struct select_set *set)
 {
     for (Py_ssize_t i = 0; i < set->count; i++) {
+        if (set->entries[i].native != NULL) {
+            mpf_connection_end(set->entries[i].native);
+        }
         Py_DECREF(set->entries[i].object);
     }
     PyMem_Free(set->entries);
@@ -52,11 +55,15 @@ select_descriptor(struct mpf_state *state, PyObject *object, struct select_entry
     target->events = POLLIN;
     if (PyObject_TypeCheck(object, state->connection_type)) {
         struct mpf_connection *c = (struct mpf_connection *)object;
-        if (c->fd >= 0 && mpf_connection_by_memory(c)) {
-            entry->native = c;
+        if (mpf_connection_begin(c) < 0) {
+            return -1;
+        }
+        if (mpf_connection_by_memory(c)) {
+            entry->native = c; /* held until the end of the call */
             target->fd = c->fd;
             return 0;
         }
+        mpf_connection_end(c);
     }
     target->fd = PyObject_AsFileDescriptor(object);
     return target->fd < 0 ? -1 : 0;
@@ -88,7 +95,7 @@ select_fill(struct mpf_state *state, PyObject *sequence, struct select_set *set)
 static bool
 select_native_ready(const struct mpf_connection *c)
 {
-    return c->in == NULL || mpf_lane_count(c->in) != 0 ||
+    return mpf_connection_is_closing(c) || mpf_lane_count(c->in) != 0 ||
            atomic_load_explicit(&c->in->closed, memory_order_acquire) != 0;
 }
 
@@ -115,7 +122,8 @@ select_announce(struct select_set *set)
     for (Py_ssize_t i = 0; i < set->count; i++) {
         struct select_entry *entry = &set->entries[i];
         struct mpf_connection *c = entry->native;
-        if (c != NULL && !entry->ready && (c->in == NULL || mpf_pipe_prepare_sleep(c->end.arena, c->in, c->fd) != 1)) {
+        if (c != NULL && !entry->ready &&
+            (mpf_connection_is_closing(c) || mpf_pipe_prepare_sleep(c->end.arena, c->in, c->fd) != 1)) {
             entry->ready = true;
             ready++;
         }

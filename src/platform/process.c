@@ -209,8 +209,11 @@ int mpf_process_cpus(void)
     return known;
 }
 
+uint32_t mpf_process_forks;
+
 void mpf_process_after_fork(void)
 {
+    mpf_process_forks++;
     atomic_store_explicit(&cached_cpus, 0, memory_order_relaxed);
     atomic_store_explicit(&cached_namespace, 0, memory_order_relaxed);
 }

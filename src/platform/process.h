@@ -23,7 +23,10 @@ uint64_t mpf_process_namespace(void);
 /* CPUs this process may run on (affinity mask); at least 1. Cached until the next fork. */
 int mpf_process_cpus(void);
 
-/* Drops what is cached. Called in a forked child. */
+/* How many forks lie between the process that loaded this library and this one. */
+extern uint32_t mpf_process_forks;
+
+/* Drops what is cached, and counts. Called in a forked child. */
 void mpf_process_after_fork(void);
 
 #endif

@@ -366,6 +366,53 @@ def test_threads_and_processes_share_the_ends(pipe):
     del results
 
 
+def until_closed(call, ended):
+    try:
+        while True:
+            call()
+    except OSError as error:  # EOFError, BrokenPipeError: the other end was closed first
+        ended.append(error)
+    except EOFError as error:
+        ended.append(error)
+
+
+def test_closing_an_end_that_other_threads_use():
+    for _ in range(30):
+        left, right = context.Pipe()
+        ended = []
+        calls = (lambda: left.send(1), lambda: left.send(bytes(20_000)), left.poll, lambda: connection.wait([left], 0),
+                 right.recv, lambda: right.poll(0.01))
+        threads = [threading.Thread(target=until_closed, args=(call, ended)) for call in calls]
+        for thread in threads:
+            thread.start()
+        left.close()
+        right.close()
+        assert left.closed and right.closed
+        for thread in threads:
+            thread.join()
+        assert len(ended) == len(calls)
+        with pytest.raises(OSError, match="handle is closed"):
+            left.send(1)
+
+
+def test_a_child_closes_what_a_thread_of_its_parent_waits_for():
+    left, right = context.Pipe()
+    waiting = threading.Thread(target=left.recv)
+    waiting.start()
+    time.sleep(0.05)  # asleep in recv() most of the time: else the child has less to show
+    child = start(close_and_look, left, right)
+    end(child)
+    right.send(None)
+    waiting.join()
+
+
+def close_and_look(left, right):
+    left.close()
+    assert left.closed and left._handle is None
+    with pytest.raises(OSError):
+        left.poll()
+
+
 def test_writers_by_memory_need_no_lock():
     reader, writer = context.Pipe(False)
 
