@@ -31,7 +31,7 @@ _SUBMODULES = frozenset([
 ])
 
 
-if _native.ENABLED:
+if _native.native("SharedDict") is not None:
     SharedDict = _native.core.SharedDict
     SharedList = _native.core.SharedList
 
