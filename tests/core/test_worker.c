@@ -216,6 +216,68 @@ static void test_a_stopped_seeker_keeps_no_task(void) {
     engine_finish();
 }
 
+#define NEEDED 4
+
+static _Atomic int *present;
+
+/* Each task of a round waits for the others: all workers have to be awake at once. */
+static void meet(void *slot) {
+    struct mpf_lane_message message = {.data = "met", .bytes = 3};
+    CHECK_EQUAL(mpf_worker_join(&me, &crew.ref, *(uint32_t *)slot), 0);
+    for (int rc = 0; rc != -EPIPE;) {
+        struct mpf_task task;
+        struct mpf_park park = patient();
+        rc = mpf_worker_claim(&me, &task);
+        if (rc == -EAGAIN) {
+            CHECK_EQUAL(mpf_worker_await(&park, &me), 0);
+        } else if (rc == 0) {
+            int round = (int)task.tag;
+            atomic_fetch_add(present, 1);
+            await_flag(present, (round + 1) * NEEDED);
+            CHECK_EQUAL(mpf_worker_report(&me, &message, NULL), 0);
+        }
+    }
+}
+
+static void collect_meeting(int count) {
+    struct mpf_crew_result results[NEEDED];
+    while (count > 0) {
+        struct mpf_park park = patient();
+        int got = mpf_crew_collect(&crew, collected_bytes, sizeof collected_bytes, results, NEEDED);
+        if (got > 0)
+            count -= got;
+        else
+            CHECK_EQUAL(mpf_crew_await(&park, &crew, MPF_CREW_DIRECT, (uint32_t)count, mpf_crew_bumps(&crew)), 0);
+    }
+}
+
+static void test_as_many_are_woken_as_there_are_tasks(void) {
+    pid_t pids[NEEDED];
+    uint32_t slots[NEEDED];
+    uint64_t random = 3, ticket;
+    engine_start();
+    present = check_shared(sizeof *present);
+    for (int i = 0; i < NEEDED; i++) {
+        CHECK_EQUAL(mpf_crew_enlist(&crew, &slots[i]), 0);
+        pids[i] = check_fork(meet, &slots[i]);
+    }
+    for (uint32_t round = 0; round < (UNDER_TSAN ? 60 : 300); round++) {
+        for (int i = 0; i < NEEDED; i++) {
+            struct mpf_task_order order = {.message = {.data = "", .bytes = 0, .tag = round}, .cookie = 1};
+            CHECK_EQUAL(mpf_crew_put(&crew, &order, &ticket), 0);
+            if (round % 2 == 0)
+                mpf_crew_wake(&crew, 1);
+            if (round % 4 == 0)
+                usleep(check_random(&random) % 60);
+        }
+        if (round % 2 == 1)
+            mpf_crew_wake(&crew, NEEDED);
+        collect_meeting(NEEDED);
+    }
+    dismiss_all(pids, slots, NEEDED);
+    engine_finish();
+}
+
 /* The parent is killed while its workers are `busy`, or asleep: they see it and leave; nothing remains. */
 static void orphan(void *unused) {
     (void)unused;
@@ -308,6 +370,55 @@ static void kill_first_at(const char *point, bool keep, int *kills) {
     }
 }
 
+/* A worker is stopped between two steps while others go on for long, then goes on itself. */
+static void stop_first_at(const char *point, int nth) {
+    static struct gang gang;
+    struct mpf_ref none = {0};
+    int status = 0;
+    memset(&gang, 0, sizeof gang);
+    gang.size = 2;
+    CHECK_EQUAL(mpf_crew_create(arena, &crew), 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQUAL(mpf_crew_enlist(&crew, &gang.slots[i]), 0);
+        fflush(NULL);
+        gang.pids[i] = fork();
+        CHECK(gang.pids[i] >= 0);
+        if (gang.pids[i] == 0) {
+            char rule[96];
+            snprintf(rule, sizeof rule, "%s:%d:stop", point, nth);
+            CHECK_EQUAL(mpf_fault_set(i == 0 ? rule : NULL), 0);
+            gang_work(&gang, i, false);
+        }
+    }
+    while (!WIFSTOPPED(status)) {
+        gang_put(&gang, 1);
+        while (collect_once(&gang.account) > 0)
+            ;
+        CHECK(waitpid(gang.pids[0], &status, WUNTRACED | WNOHANG) >= 0);
+        CHECK(gang.put < TASKS_MAX / 2);
+    }
+    uint64_t before = gang.put;
+    for (int round = 0; round < 20; round++) {
+        gang_put(&gang, 100);
+        collect_until(&gang.account, gang.put - 1); /* at most one is in the hands of the stopped one */
+    }
+    CHECK(gang.account.done >= before + 2000 - 1);
+    kill(gang.pids[0], SIGCONT);
+    gang_end(&gang);
+    mpf_crew_free(&crew);
+    finish(&none);
+}
+
+static void test_stop_workers(void) {
+    static const char *const points[] = {"ring.claim.noted", "ring.claim.claimed", "worker.claim.started",
+                                         "worker.report.begun", "worker.report.published", "worker.seeking"};
+    mpf_crew_register_hooks();
+    start();
+    for (size_t p = 0; p < COUNT_OF(points); p++)
+        for (int nth = 1; nth < 50; nth = nth * 3 + 1)
+            stop_first_at(points[p], nth);
+}
+
 static void test_kill_workers(void) {
     mpf_crew_register_hooks();
     start();
@@ -363,9 +474,10 @@ static void test_random_kills(void) {
 CHECK_MAIN({"one_at_a_time", test_one_at_a_time}, {"joining", test_joining}, {"results", test_results}, {"jobs", test_jobs},
            {"leaving", test_leaving}, {"leaving_at_once", test_leaving_at_once}, {"dismissed", test_dismissed},
            {"await_times_out", test_await_times_out}, {"sleepers_are_woken", test_sleepers_are_woken},
+           {"as_many_are_woken_as_there_are_tasks", test_as_many_are_woken_as_there_are_tasks},
            {"a_stopped_seeker_keeps_no_task", test_a_stopped_seeker_keeps_no_task}, {"orphans_leave", test_orphans_leave},
            {"random_kills", test_random_kills},
 #ifdef MPF_DEBUG
-           {"kill_workers", test_kill_workers},
+           {"kill_workers", test_kill_workers}, {"stop_workers", test_stop_workers},
 #endif
 )
