@@ -6,6 +6,7 @@
  *
  * Invariants. A worker publishes first and looks at `listening` then; the parent says that it listens, or silences the bell, first
  * and collects then. Both sides have a sequentially consistent step in between, so one of them sees the other.
+ * The bell is in the first place of its table: nobody else hangs one up.
  *
  * Callers: the parent, one thread at a time; workers ring.
  *
@@ -52,7 +53,7 @@ void mpf_crew_silence(struct mpf_crew *crew) {
 }
 
 void mpf_crew_ring(struct mpf_arena *arena, struct mpf_crew_shm *shm) {
-    if (atomic_load(&shm->listening))
+    if (atomic_load(&shm->listening) && !atomic_load(&shm->bells.slots[0].rung))
         mpf_bell_ring(arena, &shm->bells);
 }
 

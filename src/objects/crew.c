@@ -26,6 +26,8 @@
 #include "objects/shared.h"
 #include "objects/types.h"
 
+#define CREW_SPARES 4096
+
 /* ---- entries ---- */
 
 struct mpf_crew_entry *
@@ -34,6 +36,7 @@ mpf_crew_entry_new(struct mpf_crew_object *self)
     struct mpf_crew_entry *entry = self->spare;
     if (entry != NULL) {
         self->spare = entry->next;
+        self->spares--;
     } else if ((entry = PyMem_RawMalloc(sizeof *entry)) == NULL) {
         PyErr_NoMemory();
         return NULL;
@@ -64,8 +67,13 @@ mpf_crew_entry_forget(struct mpf_crew_object *self, struct mpf_crew_entry *entry
     PyObject *receiver = entry->receiver;
     self->bytes -= entry->bytes;
     self->timed -= entry->timeout != 0;
-    entry->next = self->spare;
-    self->spare = entry;
+    if (self->spares < CREW_SPARES) {
+        entry->next = self->spare;
+        self->spare = entry;
+        self->spares++;
+    } else {
+        PyMem_RawFree(entry);
+    }
     return receiver;
 }
 

@@ -56,6 +56,7 @@ struct mpf_crew_object {
     PyObject *undecodable; /* owned, or NULL */
     struct mpf_crew_entries entries, lost;
     struct mpf_crew_entry *spare; /* list of unused ones */
+    uint32_t spares;
     struct mpf_crew_batch *batch; /* or NULL */
     uint64_t bytes;  /* of the unresolved tasks */
     uint64_t timed;  /* unresolved tasks with a timeout */

@@ -109,11 +109,16 @@ collect_take(struct mpf_crew_object *self, struct mpf_crew_batch **taken, struct
 
 /* ---- delivery ---- */
 
-/* What becomes of a result that cannot be decoded here; the exception is set. New reference. */
+/* What becomes of a result that cannot be decoded here; the exception is set. New reference. Ctrl-C, which happened to come just
+ * then, is put into *interrupt (a reference) to be raised as well. */
 static PyObject *
-collect_undecodable(struct mpf_crew_object *self)
+collect_undecodable(struct mpf_crew_object *self, PyObject **interrupt)
 {
+    bool interrupted = PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
     PyObject *error = mpf_receiver_take_error();
+    if (interrupted && *interrupt == NULL) {
+        *interrupt = Py_NewRef(error);
+    }
     if (self->undecodable == NULL) {
         return error;
     }
@@ -141,7 +146,7 @@ collect_text(const struct mpf_lane_received *message)
 }
 
 static void
-collect_deliver(struct mpf_crew_object *self, struct mpf_crew_result *result)
+collect_deliver(struct mpf_crew_object *self, struct mpf_crew_result *result, PyObject **interrupt)
 {
     struct mpf_crew_entry *entry = (struct mpf_crew_entry *)(uintptr_t)result->cookie;
     bool ok = result->message.tag == MPF_CREW_VALUE;
@@ -164,32 +169,10 @@ collect_deliver(struct mpf_crew_object *self, struct mpf_crew_result *result)
     }
     if (value == NULL) {
         ok = false;
-        value = collect_undecodable(self);
+        value = collect_undecodable(self, interrupt);
     }
     mpf_receiver_resolve(mpf_receiver_of(receiver), index, ok, value);
     Py_DECREF(receiver);
-}
-
-/* Hands out one batch. How many results, or -1 with an exception. */
-static Py_ssize_t
-collect_some(struct mpf_crew_object *self)
-{
-    Py_ssize_t delivered = 0;
-    for (;;) {
-        struct mpf_crew_batch *batch;
-        struct mpf_crew_result result;
-        int rc = collect_take(self, &batch, &result);
-        if (rc <= 0) {
-            return rc < 0 ? -1 : delivered;
-        }
-        bool last = batch->next == batch->count;
-        collect_deliver(self, &result);
-        collect_release(self, batch);
-        delivered++;
-        if (last) {
-            return delivered;
-        }
-    }
 }
 
 /* Tells the others who wait that something of theirs may have come. */
@@ -199,6 +182,35 @@ collect_tell(struct mpf_crew_object *self)
     if (atomic_load(&self->crew.waiters) != 0) {
         mpf_crew_bump(&self->crew);
     }
+}
+
+/* Hands out one batch. How many results, or -1 with an exception. */
+static Py_ssize_t
+collect_some(struct mpf_crew_object *self)
+{
+    PyObject *interrupt = NULL; /* owned */
+    Py_ssize_t delivered = 0;
+    bool last = false;
+    while (!last) {
+        struct mpf_crew_batch *batch;
+        struct mpf_crew_result result;
+        int rc = collect_take(self, &batch, &result);
+        if (rc <= 0) {
+            delivered = rc < 0 ? -1 : delivered;
+            break;
+        }
+        last = batch->next == batch->count;
+        collect_deliver(self, &result, &interrupt);
+        collect_release(self, batch);
+        delivered++;
+    }
+    if (interrupt != NULL) {
+        collect_tell(self);
+        mpf_receiver_raise(interrupt);
+        Py_DECREF(interrupt);
+        return -1;
+    }
+    return delivered;
 }
 
 Py_ssize_t

@@ -12,11 +12,15 @@
  * Death of the caller: the parent is gone, and the crew with it.
  */
 #include <errno.h>
+#include <time.h>
 
 #include "objects/crew.h"
 #include "objects/errors.h"
 #include "objects/guard.h"
 #include "platform/clock.h"
+
+#define WATCH_END_NS (1000 * 1000 * 1000)
+#define WATCH_PAUSE_NS (500 * 1000)
 
 const char mpf_crew_object_add_worker_doc[] = PyDoc_STR(
     "add_worker($self, /)\n--\n\n"
@@ -202,6 +206,17 @@ watch_take_lost(struct mpf_crew_object *self, uint32_t slot, struct mpf_crew_los
     return rc;
 }
 
+/* The process is at its end, which not everybody learns of at the same moment. Whether there is time left. */
+static bool
+watch_give_time(int64_t until)
+{
+    const struct timespec pause = {0, WATCH_PAUSE_NS};
+    Py_BEGIN_ALLOW_THREADS
+    nanosleep(&pause, NULL);
+    Py_END_ALLOW_THREADS
+    return mpf_clock_now() < until;
+}
+
 PyObject *
 mpf_crew_object_lost(PyObject *op, PyObject *given)
 {
@@ -215,18 +230,19 @@ mpf_crew_object_lost(PyObject *op, PyObject *given)
     if (watch_parse_slot(given, &slot) < 0) {
         return NULL;
     }
+    int64_t until = mpf_clock_now() + WATCH_END_NS;
     do {
         if (mpf_crew_collect_all(self) < 0) {
             return NULL;
         }
         rc = watch_take_lost(self, slot, &lost, &receiver, &index);
-    } while (rc == -EBUSY);
+    } while (rc == -EBUSY || (rc == -ECHILD && watch_give_time(until)));
     if (rc == -ENOENT) {
         PyErr_SetString(PyExc_ValueError, "there is no worker in that slot");
         return NULL;
     }
     if (rc < 0) {
-        return mpf_errors_raise(rc);
+        return mpf_errors_raise(rc); /* ChildProcessError: it has not ended */
     }
     if (rc == 0) {
         return PyList_New(0);

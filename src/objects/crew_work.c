@@ -170,6 +170,11 @@ static PyObject *
 work_call_piece(struct work *work, PyObject *func, PyObject *items, uint32_t tag)
 {
     bool star = tag & MPF_CREW_TASK_STAR;
+    if (!PyList_CheckExact(items)) {
+        Py_DECREF(items);
+        PyErr_SetString(PyExc_SystemError, "not a piece");
+        return NULL;
+    }
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items); i++) {
         if (tag & MPF_CREW_TASK_TIMED) {
             atomic_store_explicit(&work->worker.entry->started, mpf_clock_now(), memory_order_relaxed);
@@ -230,6 +235,7 @@ work_undecodable(struct work *work, PyObject **error)
 struct work_outcome {
     PyObject *value;
     PyObject *error;
+    bool piece; /* the value is a list that nothing else refers to */
     bool final; /* the error is sent as it is */
 };
 
@@ -252,7 +258,8 @@ work_do(struct work *work, struct mpf_task *task, struct work_outcome *outcome)
         return work_undecodable(work, &outcome->error);
     }
     if (tag & MPF_CREW_TASK_PIECE) {
-        outcome->value = PyList_CheckExact(payload) ? work_call_piece(work, func, payload, tag) : NULL;
+        outcome->value = work_call_piece(work, func, payload, tag);
+        outcome->piece = true;
     } else {
         outcome->value = tag & MPF_CREW_TASK_SINGLE ? work_call_item(func, payload, tag & MPF_CREW_TASK_STAR)
                                                     : work_call_task(payload);
@@ -463,8 +470,8 @@ static void
 work_report_outcome(struct work *work, struct work_outcome *outcome)
 {
     if (outcome->value != NULL) {
-        int rc = PyList_CheckExact(outcome->value) ? work_send_list(work, outcome->value)
-                                                   : work_send(work, outcome->value, MPF_CREW_VALUE);
+        int rc = outcome->piece ? work_send_list(work, outcome->value)
+                                : work_send(work, outcome->value, MPF_CREW_VALUE);
         if (rc < 0) {
             outcome->error = work_replace(work, outcome->value, true);
             outcome->final = true;

@@ -4,7 +4,7 @@
  * Layout: private memory of the process that submits.
  *
  * States: open -> complete (everything is in) -> ready; without `background` the last two are one step. submit() opens a
- * ready receiver of one value again.
+ * complete receiver of one value again.
  *
  * Invariants: a result that comes after `complete` is dropped. A list is nobody else's until it is ready: pieces are moved into
  * it by swapping pointers. `crew` is dropped with ready, so that a result that is kept keeps no pool.
@@ -250,13 +250,13 @@ receiver_reopen(struct mpf_receiver *receiver)
 int
 mpf_receiver_begin(struct mpf_receiver *receiver, PyObject *crew, PyObject *func)
 {
-    if (receiver->ready && receiver->kind != MPF_RECEIVER_ONE) {
+    if (receiver->complete && receiver->kind != MPF_RECEIVER_ONE) {
         PyErr_SetString(PyExc_ValueError, "the receiver has its results already");
         return -1;
     }
     PyObject *former_crew, *former_func;
     MPF_GUARD(receiver);
-    if (receiver->ready) {
+    if (receiver->complete) {
         receiver_reopen(receiver);
     }
     former_crew = receiver->crew;

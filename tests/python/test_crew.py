@@ -5,6 +5,7 @@ import os
 import pickle
 import select
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -386,7 +387,7 @@ def test_a_map_takes_any_sized_iterable(team, items):
 
 def test_starmap(team):
     team.start()
-    assert team.map(pow, [(2, 3), [3, 2], "", ][:2], 1, star=True) == [8, 9]
+    assert team.map(pow, [(2, 3), [3, 2]], 1, star=True) == [8, 9]
     assert team.map(pow, [(2, 3), (3, 2)], 2, star=True) == [8, 9]
 
 
@@ -425,6 +426,20 @@ def test_items_that_are_one_object_stay_one_object(team):
     assert one == two == [[1]]
     ((a, b),) = team.map(list, [[row, row]], 1)
     assert a is b
+
+
+def contains_itself():
+    made = [1]
+    made.append(made)
+    return made
+
+
+def test_a_result_that_contains_itself_still_does(team):
+    team.start()
+    got = team.call(contains_itself)
+    assert got[1] is got
+    (got,) = team.map(list, [[got]], 2)
+    assert got[0][1] is got[0]
 
 
 def test_a_list_that_shrinks_while_it_is_read(team):
@@ -668,6 +683,70 @@ class Nested:
 
 def run_decode_hook():
     return globals()["_decode_hook"]()
+
+
+def interrupt_me():
+    signal.raise_signal(signal.SIGINT)
+    return "late"
+
+
+class Interrupts:
+    def __reduce__(self):
+        return interrupt_me, ()
+
+
+def test_an_interrupt_while_a_result_is_decoded_is_raised_and_nothing_else_is_lost(team):
+    team.start()
+    interrupted = team.submit(Interrupts)
+    others = [team.submit(square, i) for i in range(20)]
+    with pytest.raises(KeyboardInterrupt):
+        while team.crew.pending:
+            team.crew.collect(others[-1], 0.1)
+    assert [receiver.get(PATIENCE) for receiver in others] == [i * i for i in range(20)]
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.get(PATIENCE)
+
+
+class Persistent(_core.Receiver):
+    """Tries again until it has an even number."""
+
+    def __init__(self, crew):
+        self.home = crew
+        self.background = True
+        self.tries = 0
+
+    def _resolve(self, ok, value):
+        self.tries += 1
+        if value % 2:
+            self.home.submit(square, (self.tries,), {}, self)
+        else:
+            self.finish(ok, value)
+
+
+def test_a_background_receiver_can_be_submitted_again_before_it_is_ready(team):
+    team.start()
+    receiver = Persistent(team.crew)
+    team.crew.submit(square, (3,), {}, receiver)
+    assert receiver.get(PATIENCE) == 4 and receiver.tries == 3
+
+
+def test_what_resolve_raises_goes_to_the_hook_for_that(team, monkeypatch):
+    raised = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: raised.append(str(unraisable.exc_value)))
+
+    class Raises(_core.Receiver):
+        def _resolve(self, ok, value):
+            raise ValueError("from _resolve")
+
+    team.start()
+    receiver = Raises()
+    receiver.background = True
+    team.crew.submit(square, (1,), {}, receiver)
+    assert team.call(square, 2) == 4
+    while receiver.received == 0:
+        team.crew.collect(None)
+    assert not receiver.ready and raised == ["from _resolve"]
+    receiver.finish(True, 1)
 
 
 # ---- taking back
@@ -962,18 +1041,13 @@ def test_a_worker_leaves_when_its_parent_is_gone():
 def test_a_crew_that_nobody_has_lets_its_workers_go():
     team = Team()
     connection = start_reporting(team)
-    receiver = team.submit(square, 2)
-    reference = weakref.ref(receiver) if hasattr(receiver, "__weakref__") else None
-    team.call(square, 3)
-    pending = [team.submit(begin_and_wait, FORK.Event()) for _ in range(0)]
-    team.crew.abandon()
-    processes = list(team.processes.values())
-    del team, receiver, pending
+    assert team.call(square, 3) == 9
+    (process,) = team.processes.values()
+    process._args = ()  # it refers to the crew
+    del team
     gc.collect()
-    assert reference is None or reference() is None
     assert reason(connection) == "abandoned"
-    for process in processes:
-        process.join(PATIENCE)
+    process.join(PATIENCE)
 
 
 class Watched(_core.Receiver):
