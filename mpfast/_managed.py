@@ -148,6 +148,11 @@ class Arena:
     def __deepcopy__(self, memo):
         return self._getvalue()
 
+    def __dir__(self):
+        # A server looks at every attribute of an object whose methods it is to find: that must not need a server.
+        return [name for name in super().__dir__()
+                if name != "_token" and not isinstance(getattr(type(self), name, None), _Absent)]
+
     def __repr__(self):
         return f"<{type(self).__name__} object, typeid {self._typeid!r} at {id(self):#x}>"
 

@@ -71,7 +71,7 @@ class Serving:
         self.id_to_obj = {"0": (None, ())}
         self.id_to_refcount = {}
         self.id_to_local_proxy_obj = {}
-        self.mutex = threading.Lock()
+        self.mutex = threading.RLock()
 
     def accepter(self):
         """Have a thread serve each client that the listener accepts."""
