@@ -84,7 +84,8 @@ def _unencodable(error, value, ok):
     return wrapped
 
 
-def work(crew, slot, initializer, initargs, maxtasks, max_memory, stacks, wrap=_wrap, unencodable=_unencodable):
+def work(crew, slot, initializer, initargs, maxtasks, max_memory, stacks, wrap=_wrap, unencodable=_unencodable,
+         undecodable=None):
     """Do the tasks of *crew* as its worker *slot* until there is nothing more to do.
 
     stacks: what Stacks.address() gave; the other arguments are those of Supervisor and of _core.crew_work.
@@ -96,7 +97,7 @@ def work(crew, slot, initializer, initargs, maxtasks, max_memory, stacks, wrap=_
     try:
         if initializer is not None:
             initializer(*initargs)
-        reason = _core.crew_work(crew, slot, wrap, unencodable, maxtasks, max_memory)
+        reason = _core.crew_work(crew, slot, wrap, unencodable, maxtasks, max_memory, undecodable)
     except KeyboardInterrupt:
         raise SystemExit(-signal.SIGINT & 0xff) from None  # the parent was interrupted too, and says so
     util.debug("worker exiting: %s", reason)

@@ -7,17 +7,19 @@ import threading
 import traceback
 import weakref
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback, _WorkItem
+from typing import Any
 
 from ... import _install, context
 from ..._crew import SPARE_SLOTS
 from ..._native import core
 from ..._progress import show
+from ..._queue_machinery import give
 from . import _map
 from ._future import Future
 from ._machinery import Judge, makes_processes
-from ._supervisor import ExecutorSupervisor
+from ._supervisor import EndOfProgram, ExecutorSupervisor
 
-_Stdlib = _install.original("concurrent.futures.process", "ProcessPoolExecutor")
+_Stdlib: Any = _install.original("concurrent.futures.process", "ProcessPoolExecutor")
 _OPERATIONS = {"terminate": operator.methodcaller("terminate"), "kill": operator.methodcaller("kill")}
 
 
@@ -129,9 +131,18 @@ class ProcessPoolExecutor(_Stdlib):
         if on_worker_death is not None:
             raise ValueError("on_worker_death is not to be had where the standard library's steps are replaced")
         options = {} if max_tasks_per_child is None else {"max_tasks_per_child": max_tasks_per_child}
-        self.__class__ = _judge.by_stdlib(type(self))
+        if not issubclass(type(self), _judge.by_stdlib(ProcessPoolExecutor)):
+            self.__class__ = _judge.by_stdlib(type(self))
         self._force_shutting_down = False
         _Stdlib.__init__(self, max_workers, mp_context, initializer, initargs, **options)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if _judge.asks_for_machinery(cls):
+            give(cls, ProcessPoolExecutor, _judge.by_stdlib(ProcessPoolExecutor))
+
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
     # ---- tasks
 
@@ -149,9 +160,13 @@ class ProcessPoolExecutor(_Stdlib):
             except Exception as error:
                 self._unsent += 1
                 future.fail(_with_traceback(error))
+            if self._broken:  # since a moment ago: nobody would fail this one any more
+                raise BrokenProcessPool(self._broken)
             self._queue_count += 1
             if supervisor.processes < self._max_workers or self._executor_manager_thread is None:
                 self._start_for(supervisor, future)
+            if not supervisor.watching:
+                supervisor.watch()
             return future
 
     def map(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None, progress=False):
@@ -184,11 +199,15 @@ class ProcessPoolExecutor(_Stdlib):
         arguments = zip(*iterables) if star else iter(iterables[0])
 
         def put(limit):
-            """Submit up to *limit* pieces (0: all).  Returns whether those were the last."""
+            """Submit up to *limit* pieces (0: all).  Returns whether those were the last, and how many."""
             sent = results.sent
-            _, exhausted = supervisor.crew.submit_pieces(star, fn, arguments, chunksize, results, sent, limit, None, keep)
-            count = results.sent - sent
-            return exhausted, count
+            try:
+                _, exhausted = supervisor.crew.submit_pieces(star, fn, arguments, chunksize, results, sent, limit, None,
+                                                             keep)
+            except ValueError:
+                self._ready_for_tasks()  # the crew takes no more: says why
+                raise
+            return exhausted, results.sent - sent
 
         keep = self._keep
         with self._shutdown_lock:
@@ -221,6 +240,8 @@ class ProcessPoolExecutor(_Stdlib):
                 with self._shutdown_lock:
                     self._queue_count += count
                     self._start_for(supervisor, results)
+                    if not supervisor.watching:
+                        supervisor.watch()
             if not growing and limit is None:
                 break
         return exhausted
@@ -240,7 +261,7 @@ class ProcessPoolExecutor(_Stdlib):
                                         self._max_tasks_per_child, self._on_worker_death,
                                         self._max_workers + SPARE_SLOTS)
         supervisor.by_pid = self._processes
-        self._supervisor = self._executor_manager_thread_wakeup = supervisor
+        self._supervisor = supervisor
         return supervisor
 
     # ---- workers, under the lock
@@ -253,8 +274,7 @@ class ProcessPoolExecutor(_Stdlib):
             self._start_executor_manager_thread()
         except BaseException:
             if not self._processes:  # nobody would ever run it
-                for _, receiver, index in supervisor.crew.cancel_all(receiver):
-                    receiver.taken_out_of_line(index)
+                self._cancel(supervisor.crew, receiver)
             raise
 
     def _start_executor_manager_thread(self):
@@ -265,7 +285,7 @@ class ProcessPoolExecutor(_Stdlib):
                 self._launch_processes()
             supervisor.start_thread()
             self._executor_manager_thread = supervisor.thread
-            module._threads_wakeups[supervisor.thread] = supervisor
+            self._executor_manager_thread_wakeup = module._threads_wakeups[supervisor.thread] = EndOfProgram(supervisor)
 
     def _adjust_process_count(self):
         """Start one more worker unless there is one for each task that is not done."""
@@ -304,8 +324,7 @@ class ProcessPoolExecutor(_Stdlib):
         supervisor, thread = self._supervisor, self._executor_manager_thread
         if supervisor is not None:
             if cancel_futures:
-                for _, receiver, index in supervisor.crew.cancel_all():
-                    receiver.taken_out_of_line(index)
+                self._cancel_what_has_not_begun(supervisor.crew)
             supervisor.close()
         if thread is not None and wait:
             thread.join()
@@ -313,6 +332,22 @@ class ProcessPoolExecutor(_Stdlib):
         self._executor_manager_thread = self._executor_manager_thread_wakeup = None
         self._call_queue = None
         self._processes = None
+
+    def _cancel_what_has_not_begun(self, crew):
+        """Cancel the tasks in line, but for those that the idle workers are about to take."""
+        futures = [receiver for receiver in crew.receivers() if isinstance(receiver, Future) and not receiver.running()]
+        spared = set(futures[:max(0, len(self._processes or ()) - (crew.pending - crew.queued))])
+        for future in futures:
+            if future not in spared:
+                future.cancel()
+        for receiver in crew.receivers():
+            if not isinstance(receiver, Future):
+                self._cancel(crew, receiver)
+
+    @staticmethod
+    def _cancel(crew, receiver):
+        for _, receiver, index in crew.cancel_all(receiver):
+            receiver.taken_out_of_line(index)
 
     def terminate_workers(self):
         """Ends the processes with SIGTERM; what is not done fails or is cancelled, and there are to be no more tasks."""

@@ -146,13 +146,20 @@ class Future(core.Receiver, _base.Future):
 
     # -- what executors and the functions of concurrent.futures ask
 
+    def __repr__(self):
+        self._is_over()
+        return super().__repr__()
+
     @property
     def _state(self):
-        if self._is_over():
+        if self._settled is not None:
+            return self._settled
+        # For whoever holds the lock, as wait() and as_completed() do, nothing changes.
+        if not self._condition._is_owned() and self._is_over():
             return self._settled
         crew = self.crew
         if crew is None:
-            return FINISHED if self._is_over() else PENDING
+            return RUNNING
         return RUNNING if crew.claimed(self.ordinal) is not None else PENDING
 
     @property

@@ -26,9 +26,6 @@ PARTS = ("_ThreadWakeup", "_SafeQueue", "_ExecutorManagerThread", "_WorkItem", "
 
 METHODS = ("fork", "spawn", "forkserver")
 
-_ABSENT = object()
-
-
 def _is_stock(value):
     """Whether *value*, a function or class of the module, is the standard library's own, methods included."""
     if not isinstance(value, type):
@@ -50,14 +47,8 @@ def makes_processes(context):
             and context.get_start_method(allow_none=False) in METHODS)
 
 
-@functools.cache
 def _uses_internals(cls):
     return any(not INTERNALS.isdisjoint(_mentioned(code)) for value in vars(cls).values() for code in _code_of(value))
-
-
-def _defined(cls, name):
-    """What *cls* or the first of its bases that has it defines as *name*, unbound."""
-    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), _ABSENT)
 
 
 class Judge:
@@ -68,24 +59,39 @@ class Judge:
         self._stdlib = stdlib
         self._steps = [(name, vars(native)[name], vars(stdlib).get(name)) for name in STEPS]
 
+    def asks_for_machinery(self, cls):
+        """Whether the class *cls*, apart from its bases, overrides or uses what only the standard library's executor has."""
+        if cls.__module__ == __name__ or issubclass(cls, self.by_stdlib(self._native)):
+            return False
+        return not INTERNALS.isdisjoint(vars(cls)) or _uses_internals(cls)
+
     def wants_machinery(self, cls):
-        """For an executor of the class *cls* that is being made."""
-        if not parts_are_stock():
+        """Whether an executor of the class *cls* that is made now has to have it."""
+        if issubclass(cls, self.by_stdlib(self._native)) or not parts_are_stock():
             return True
-        for name, native, stdlib in self._steps:
-            if _defined(cls, name) is not native or vars(self._stdlib).get(name) is not stdlib:
-                return True
-        return any(_uses_internals(base) for base in cls.__mro__[:cls.__mro__.index(self._native)])
+        return any(vars(self._native)[name] is not native or vars(self._stdlib).get(name) is not stdlib
+                   for name, native, stdlib in self._steps)
 
     @functools.cache
     def by_stdlib(self, cls):
         """The subclass of *cls* whose executors work by the standard library's methods."""
-        namespace = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
         if cls is not self._native:
-            return type(cls)(cls.__name__, (cls, self.by_stdlib(self._native)), namespace)
+            return self._subclass((cls, self.by_stdlib(self._native)), {})
+        namespace = {}
         for name, value in vars(cls).items():
             if name in vars(self._stdlib) and callable(value) and name not in ("__init__", "__doc__"):
-                namespace.setdefault(name, vars(self._stdlib)[name])
+                namespace[name] = vars(self._stdlib)[name]
             elif isinstance(value, property):
                 namespace[name] = None  # an attribute of the instance
-        return type(cls)(cls.__name__, (cls,), namespace)
+        return self._subclass((cls,), namespace)
+
+    @staticmethod
+    def _subclass(bases, namespace):
+        cls = bases[0]
+
+        def name_it(namespace_of_class):
+            namespace_of_class.update(namespace, __module__=__name__, __qualname__=cls.__qualname__, __doc__=cls.__doc__)
+
+        made = types.new_class(cls.__name__, bases, {}, name_it)
+        made.__module__ = cls.__module__
+        return made

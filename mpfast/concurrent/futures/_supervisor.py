@@ -1,24 +1,28 @@
 """What an executor does about its workers: when they start, and what the end of one means for its futures."""
 import os
+import time
 import traceback
 import weakref
-from concurrent.futures import _base
-from concurrent.futures.process import BrokenProcessPool, _ExceptionWithTraceback, _RemoteTraceback
+from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 
 from ..._crew import CLOSE, Supervisor
-from ..._crew_worker import work as work_for_crew
 from ..._errors import WorkerLostError
 from ..._native import core
 from ._future import SharedCondition
+from ._worker import work
 
 UNUSABLE = "A child process terminated abruptly, the process pool is not usable anymore"
 ABRUPTLY = "A process in the process pool was terminated abruptly while the future was running or pending."
 THIS_TASK = "The process that ran this task was terminated abruptly; the others go on."
+GRACE = 0.1  # seconds after which results that nobody waits for are fetched
 ATTEMPTS = 3  # workers that a task may cost before it is not tried again
 
 
-class LostWorker(WorkerLostError, _RemoteTraceback):
+class LostWorker(_RemoteTraceback, WorkerLostError):
     """Why a worker was lost, as the cause of a BrokenProcessPool."""
+
+    __init__ = WorkerLostError.__init__
+    __str__ = WorkerLostError.__str__
 
     @property
     def tb(self):
@@ -32,30 +36,19 @@ def broken(message, cause):
     return error
 
 
-# ---- in the workers
+class EndOfProgram:
+    """Tells *supervisor*, which it does not keep alive, that the interpreter ends.
 
-def _initialize(initializer, initargs):
-    try:
-        initializer(*initargs)
-    except BaseException:
-        _base.LOGGER.critical("Exception in initializer:", exc_info=True)
-        raise SystemExit(1) from None
+    The standard library calls ``wakeup()`` of what is registered with it for a thread, and waits for the thread.
+    """
 
+    def __init__(self, supervisor):
+        self._supervisor = weakref.ref(supervisor)
 
-def _wrap(exception):
-    return _ExceptionWithTraceback(exception, exception.__traceback__)
-
-
-def _unencodable(error, value, ok):
-    return _wrap(error)
-
-
-def _undecodable(error):
-    raise error
-
-
-def _work(*arguments, breaks):
-    work_for_crew(*arguments, _wrap, _unencodable, _undecodable if breaks else None)
+    def wakeup(self):
+        supervisor = self._supervisor()
+        if supervisor is not None:
+            supervisor.close()
 
 
 class ExecutorSupervisor(Supervisor):
@@ -75,17 +68,17 @@ class ExecutorSupervisor(Supervisor):
         self.on_worker_death = on_worker_death
         self._executor = weakref.ref(executor, lambda _: self.close())
         self._attended = 0  # futures that somebody wants to hear of
+        self.watching = False  # whether the thread looks after tasks that nobody may ever ask for
+        self._look_at = None  # when it fetches what has come by then; None: it fetches everything as it comes
         self._attempts = {}  # (receiver, index) -> workers that this task has cost
-        if initializer is not None:
-            initializer, initargs = _initialize, (initializer, initargs)
         super().__init__(context, 0, initializer=initializer, initargs=initargs, maxtasks=maxtasks, slots=max_workers)
 
     def make_crew(self, slots):
         return core.Crew(slots, self._undecodable_result)
 
     def make_process(self, slot, stacks):
-        return self.context.Process(target=_work, args=self.worker_arguments(slot, stacks),
-                                    kwargs={"breaks": self.on_worker_death is None})
+        return self.context.Process(target=work, args=self.worker_arguments(slot, stacks),
+                                    kwargs={"dies_of_undecodable": self.on_worker_death is None})
 
     def worker_started(self, process):
         self.by_pid[process.pid] = process
@@ -95,13 +88,37 @@ class ExecutorSupervisor(Supervisor):
         """The supervising thread; None before it is started."""
         return self._thread
 
-    def wakeup(self):
-        """The interpreter ends: see to the end of all tasks.  (The standard library's name for it.)"""
-        self.close()
-
     def close(self):
         if self._owner_pid == os.getpid():
             super().close()
+
+    # ---- results that nobody asks for
+
+    def watch(self):
+        """Have the thread fetch what is not fetched by others: futures may be dropped, or looked at much later.
+
+        Not at once, for most results are waited for, and then a second thread is but in the way.
+        """
+        self.watching = True
+        self._look_at = time.monotonic() + GRACE
+        self.wake()
+
+    def _milliseconds(self):
+        milliseconds = super()._milliseconds()
+        if not self.watching or self._look_at is None:
+            return milliseconds
+        left = max(0, int((self._look_at - time.monotonic()) * 1000) + 1)
+        return left if milliseconds is None else min(left, milliseconds)
+
+    def _collect(self):
+        if self.watching and self._look_at is not None and time.monotonic() >= self._look_at:
+            self._look_at = None
+            self.listen()
+        super()._collect()
+        if self.watching and self._look_at is None and not self.crew.pending:
+            self.watching = False
+            if self.crew.pending:  # since a moment ago, by who saw that we were watching
+                self.watch()
 
     # ---- results that somebody wants to hear of; under the lock of the futures
 
@@ -118,15 +135,16 @@ class ExecutorSupervisor(Supervisor):
         self._attended -= 1
 
     def wants_results(self):
-        return self._attended > 0 or self.state == CLOSE
+        unasked = self.watching and self._look_at is None and self.crew.pending
+        return self._attended > 0 or bool(unasked) or self.state == CLOSE
 
     # ---- the end of a worker
 
     def worker_died(self, death):
-        self.by_pid.pop(death.pid, None)
         executor = self._executor()
         forced = executor is not None and executor._force_shutting_down
         if death.exitcode == 0 and death.ready and not death.held:
+            self.by_pid.pop(death.pid, None)
             if not self.by_pid and self.crew.pending:
                 self._last_one_left(forced, executor is None)
             return
@@ -134,6 +152,7 @@ class ExecutorSupervisor(Supervisor):
         if forced or self.on_worker_death is None:
             self._break(ABRUPTLY, cause)
             return
+        self.by_pid.pop(death.pid, None)
         for ordinal, receiver, index, _ in death.held:
             if self.on_worker_death != "retry" or not self._try_again(ordinal, receiver, index):
                 self.crew.fail(ordinal, broken(THIS_TASK, cause))
