@@ -11,11 +11,15 @@ future either settled or tells it whom to notify.
 import threading
 from concurrent.futures import _base
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, PENDING, RUNNING
+from typing import Any
 
 from ..._native import core
 
 
-class SharedCondition(type(threading.RLock())):
+_RLock: Any = type(threading.RLock())
+
+
+class SharedCondition(_RLock):
     """The condition of all futures of an executor; making one for each would cost more than the rest of a future."""
 
     _waited_for = None
@@ -133,12 +137,17 @@ class Future(core.Receiver, _base.Future):
     def add_done_callback(self, fn):
         """Calls ``fn(future)`` when it is over: in the executor's thread, or at once if it is over already."""
         with self._condition:
-            if not self._is_over():
+            over = self._is_over()
+            if not over:
                 if self._callbacks is None:
                     self._callbacks = []
                 self._callbacks.append(fn)
-                if self._is_attended():
+                if self._attend():
                     return
+                self._settle_finished()
+        if not over:
+            self._invoke_callbacks()
+            return
         try:
             fn(self)
         except Exception:
@@ -234,18 +243,18 @@ class Future(core.Receiver, _base.Future):
             if self._waiting is None:
                 self._waiting = []
             self._waiting.append(waiter)
-            if self._settled is None and not self._is_attended():
+            if self._settled is None and not self._attend():
                 self._settle_finished()
 
-    def _is_attended(self):
-        """Have the executor's thread collect for this future from now on.  False when the result is in already."""
+    def _attend(self):
+        """Have the executor's thread collect for this future.  False: the result is in already, and nobody was told."""
         if not self._attended:
             self.background = True
             if self.ready:
                 return False
             self._attended = True
-            self._host.attend()
-        return not self.ready
+            self._host.attend()  # which may bring the result
+        return True
 
     def _resolve(self, ok, value):
         """The result is in; called by whoever collected it, with waiters or callbacks to be told."""

@@ -1,6 +1,6 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import process as _stdlib
-from concurrent.futures.process import *
+from concurrent.futures.process import BrokenProcessPool as BrokenProcessPool
 from multiprocessing.context import BaseContext
 from typing import Any, Literal, TypeVar
 
