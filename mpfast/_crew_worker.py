@@ -50,7 +50,7 @@ def _follow_parent():
     from multiprocessing import parent_process
     from . import _core
     parent = parent_process()
-    if parent is None:
+    if parent is None or _core.followed() is not None or os.environ.get("MPFAST_ORPHANS") == "keep":
         return
     if parent.pid == os.getppid():
         _core.follow_parent()

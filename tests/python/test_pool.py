@@ -1,0 +1,887 @@
+"""Pools: what their methods return and raise, what becomes of them when workers die, how they begin and end."""
+import gc
+import itertools
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import warnings
+import weakref
+
+import pytest
+from conftest import METHODS
+
+import mpfast
+import mpfast.pool
+
+pytestmark = pytest.mark.skipif(not hasattr(mpfast.pool.Pool, "_supervisor"), reason="no native pool here")
+
+LONG = 60  # seconds: long enough for anything that does not hang
+
+fork = mpfast.get_context("fork")
+
+
+def square(x):
+    return x * x
+
+
+def add(a, b=0):
+    return a + b
+
+
+def fail(x):
+    raise KeyError(x)
+
+
+def fail_at_three(x):
+    if x == 3:
+        raise KeyError(x)
+    return x
+
+
+def own_pid(_=None):
+    return os.getpid()
+
+
+def kill_self(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave(status):
+    os._exit(status)
+
+
+def wait_for(event, *result):
+    event.wait()
+    return result
+
+
+def set_and_wait(started, release):
+    started.set()
+    release.wait()
+
+
+@pytest.fixture(params=METHODS)
+def pool(request):
+    with mpfast.get_context(request.param).Pool(2) as pool:
+        yield pool
+
+
+@pytest.fixture
+def forked():
+    with fork.Pool(2) as pool:
+        yield pool
+
+
+def until(condition):
+    deadline = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < deadline, "it never became so"
+        time.sleep(0.002)
+
+
+# ---- what the methods return
+
+def test_apply(pool):
+    assert pool.apply(square, (7,)) == 49
+    assert pool.apply(add, (1,), {"b": 2}) == 3
+    assert pool.apply(add, [1, 2]) == 3
+    assert pool.apply_async(square, (8,)).get(LONG) == 64
+
+
+def test_maps(pool):
+    items = list(range(1000))
+    squares = [x * x for x in items]
+    assert pool.map(square, items) == squares
+    assert pool.map(square, iter(items)) == squares
+    assert pool.map_async(square, items, 7).get(LONG) == squares
+    pairs = list(zip(items, items[::-1]))
+    assert pool.starmap(add, pairs) == [999] * 1000
+    assert pool.starmap_async(add, pairs, chunksize=13).get(LONG) == [999] * 1000
+    assert list(pool.imap(square, items)) == squares
+    assert list(pool.imap(square, items, 50)) == squares
+    assert sorted(pool.imap_unordered(square, items)) == squares
+    assert sorted(pool.imap_unordered(square, items, 50)) == squares
+
+
+def test_nothing_to_do(forked):
+    assert forked.map(square, []) == []
+    assert forked.map(square, [], chunksize=3) == []
+    assert forked.starmap(add, []) == []
+    assert list(forked.imap(square, [])) == []
+    assert list(forked.imap_unordered(square, iter(()))) == []
+    result = forked.map_async(square, [])
+    assert result.ready() and result.successful() and result.get() == []
+
+
+@pytest.mark.parametrize("make", [tuple, range, set, dict.fromkeys, lambda items: (x for x in items), iter])
+def test_kinds_of_input(forked, make):
+    items = make(range(100))
+    assert sorted(forked.map(square, items)) == [x * x for x in range(100)]
+    assert list(forked.imap(square, make(range(100)), 3)) == [x * x for x in range(100)]
+
+
+def test_pieces_are_as_large_as_asked(forked):
+    pids = forked.map(own_pid, range(10), chunksize=5)
+    assert len(set(pids[:5])) == 1 and len(set(pids[5:])) == 1
+
+
+def test_more_than_fits_at_a_time(forked):
+    block = bytes(1 << 20)
+    assert forked.map(len, itertools.repeat(block, 400), chunksize=1) == [1 << 20] * 400
+    assert sum(forked.imap(len, (block for _ in range(400)))) == 400 << 20
+
+
+def test_many_tasks(forked):
+    results = [forked.apply_async(add, (i, 1)) for i in range(5000)]
+    assert [result.get(LONG) for result in results] == list(range(1, 5001))
+
+
+def test_shared_objects_as_arguments(forked):
+    lock, event, queue = fork.Lock(), fork.Event(), fork.Queue()
+    assert forked.apply(_use, (lock, event, queue)) is True
+    assert event.is_set() and queue.get(timeout=LONG) == "put"
+
+
+def _use(lock, event, queue):
+    with lock:
+        event.set()
+        queue.put("put")
+    return True
+
+
+def test_threads_of_the_parent_share_a_pool(forked):
+    sums = []
+
+    def use(first):
+        sums.append(sum(forked.map(square, range(first, first + 300))))
+        sums.extend(forked.apply(square, (first,)) for _ in range(20))
+    threads = [threading.Thread(target=use, args=(first,)) for first in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+    expected = [sum(map(square, range(first, first + 300))) for first in range(4)]
+    expected += [first * first for first in range(4) for _ in range(20)]
+    assert sorted(sums) == sorted(expected)
+
+
+# ---- results
+
+def test_results_are_the_stdlibs(forked):
+    stdlib = mpfast._install.original("multiprocessing.pool", "ApplyResult")
+    event = fork.Event()
+    result = forked.apply_async(wait_for, (event, 5))
+    assert isinstance(result, stdlib) and isinstance(result, mpfast.pool.AsyncResult)
+    assert isinstance(forked.map_async(square, [1]), mpfast.pool.MapResult)
+    assert isinstance(forked.imap(square, [1]), mpfast.pool.IMapIterator)
+    assert isinstance(forked.imap_unordered(square, [1]), mpfast.pool.IMapUnorderedIterator)
+    assert repr(result).startswith("<multiprocessing.pool.ApplyResult object at ")
+    assert not result.ready()
+    with pytest.raises(ValueError, match="not ready"):
+        result.successful()
+    with pytest.raises(mpfast.TimeoutError):
+        result.get(0.01)
+    assert result.wait(0.01) is None
+    event.set()
+    result.wait(LONG)
+    assert result.ready() and result.successful() and result.get() == (5,)
+
+
+def test_a_result_that_failed(forked):
+    result = forked.apply_async(fail, (1,))
+    result.wait(LONG)
+    assert result.ready() and not result.successful()
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            result.get()
+
+
+def test_pieces_left_of_a_map(forked):
+    event = fork.Event()
+    result = forked.map_async(wait_for, [event] * 6, chunksize=2)
+    assert (result._number_left, result._chunksize) == (3, 2)
+    event.set()
+    assert result.get(LONG) == [()] * 6
+    assert result._number_left == 0
+
+
+def test_callbacks(forked):
+    calls = []
+    threads = set()
+
+    def note(value):
+        threads.add(threading.current_thread())
+        calls.append(value)
+    results = [forked.apply_async(square, (i,), callback=note, error_callback=calls.append) for i in range(50)]
+    for result in results:
+        result.wait(LONG)
+    assert sorted(calls) == [i * i for i in range(50)]
+    assert len(threads) == 1 and threading.current_thread() not in threads
+    calls.clear()
+    forked.map_async(square, range(5), callback=calls.append).wait(LONG)
+    assert calls == [[0, 1, 4, 9, 16]]
+    calls.clear()
+    forked.apply_async(fail, (3,), callback=note, error_callback=calls.append).wait(LONG)
+    assert [type(error) for error in calls] == [KeyError]
+
+
+def test_a_callback_without_anybody_who_waits(forked):
+    called = threading.Event()
+    forked.apply_async(square, (2,), callback=lambda value: called.set())
+    assert called.wait(LONG)
+
+
+def test_a_callback_uses_the_pool(forked):
+    values = []
+    results = [forked.apply_async(square, (3,), callback=lambda value: values.append(forked.apply(square, (value,))))]
+    results[0].get(LONG)
+    assert values == [81]
+
+
+def test_a_callback_that_raises_is_reported(forked, monkeypatch):
+    reported = []
+    monkeypatch.setattr(threading, "excepthook", lambda what: reported.append(what.exc_type))
+    result = forked.apply_async(square, (3,), callback=lambda value: 1 / 0)
+    assert result.get(LONG) == 9
+    until(lambda: reported)
+    assert reported == [ZeroDivisionError]
+    assert forked.apply(square, (4,)) == 16
+
+
+# ---- errors
+
+def test_remote_traceback(pool):
+    with pytest.raises(KeyError) as caught:
+        pool.apply(fail, (17,))
+    assert caught.value.args == (17,)
+    assert type(caught.value.__cause__).__name__ == "RemoteTraceback"
+    assert "raise KeyError(x)" in str(caught.value.__cause__)
+
+
+def test_an_error_in_a_map(forked):
+    with pytest.raises(KeyError):
+        forked.map(fail_at_three, range(10), chunksize=1)
+    iterator = forked.imap(fail_at_three, range(6))
+    assert [next(iterator) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(KeyError):
+        next(iterator)
+    assert list(iterator) == [4, 5]
+
+
+def _unencodable(_=None):
+    return threading.Lock()
+
+
+class _Refuses(Exception):
+    def __reduce__(self):
+        raise TypeError("not this one")
+
+
+def _raise_unencodable():
+    raise _Refuses("the text of it")
+
+
+class _NeedsTwo(Exception):
+    def __init__(self, a, b):
+        super().__init__(a)
+
+
+def _raise_undecodable():
+    raise _NeedsTwo(1, 2)
+
+
+def test_a_result_that_cannot_be_sent(forked):
+    with pytest.raises(mpfast.pool.MaybeEncodingError) as caught:
+        forked.apply(_unencodable)
+    assert "lock" in caught.value.value
+    with pytest.raises(mpfast.pool.MaybeEncodingError):
+        forked.map(_unencodable, range(4))
+    with pytest.raises(mpfast.pool.MaybeEncodingError) as caught:
+        forked.apply(_raise_unencodable)
+    assert "the text of it" in str(caught.value)
+
+
+def test_an_exception_that_cannot_be_rebuilt(forked):
+    with pytest.raises(Exception) as caught:
+        forked.apply_async(_raise_undecodable).get(LONG)
+    assert "_NeedsTwo" in str(caught.value) or "argument" in str(caught.value)
+    assert forked.apply(square, (2,)) == 4
+
+
+def test_a_task_that_cannot_be_sent(forked):
+    errors = []
+    lock = threading.Lock()
+    result = forked.apply_async(square, (lock,), error_callback=errors.append)
+    with pytest.raises(TypeError):
+        result.get(LONG)
+    until(lambda: errors)
+    with pytest.raises(TypeError):
+        forked.map(square, [1, lock, 3], chunksize=1)
+    iterator = forked.imap(square, [1, lock, 3])
+    assert next(iterator) == 1
+    with pytest.raises(TypeError):
+        next(iterator)
+    assert next(iterator) == 9
+
+
+def _exit_softly():
+    raise SystemExit(4)
+
+
+def _interrupt():
+    raise KeyboardInterrupt("from afar")
+
+
+def test_base_exceptions_reach_the_caller(forked):
+    with pytest.raises(SystemExit) as caught:
+        forked.apply_async(_exit_softly).get(LONG)
+    assert caught.value.code == 4
+    with pytest.raises(KeyboardInterrupt, match="from afar"):
+        forked.apply_async(_interrupt).get(LONG)
+    assert forked.apply(square, (2,)) == 4
+
+
+def _items_then_error(count):
+    yield from range(count)
+    raise LookupError("no more")
+
+
+def test_an_input_that_raises(forked):
+    with pytest.raises(LookupError):
+        forked.map(square, _items_then_error(5))
+    for method, chunksize in itertools.product((forked.imap, forked.imap_unordered), (1, 3)):
+        iterator = method(square, _items_then_error(6), chunksize)
+        taken = []
+        with pytest.raises(LookupError):
+            while True:
+                taken.append(next(iterator))
+        assert sorted(taken) == [0, 1, 4, 9, 16, 25]
+        with pytest.raises(StopIteration):
+            next(iterator)
+
+
+@pytest.mark.parametrize("arguments, error", [
+    ({"processes": 0}, ValueError), ({"processes": -1}, ValueError), ({"initializer": 1}, TypeError),
+    ({"maxtasksperchild": 0}, ValueError), ({"maxtasksperchild": 0.5}, ValueError), ({"maxtasksperchild": "1"}, ValueError),
+    ({"max_memory_per_child": 0}, ValueError), ({"max_memory_per_child": "1"}, ValueError),
+])
+def test_bad_settings(arguments, error):
+    with pytest.raises(error):
+        mpfast.pool.Pool(**{"processes": 1, **arguments})
+
+
+def test_bad_arguments(forked):
+    with pytest.raises(TypeError):
+        forked.map(square, 5)
+    with pytest.raises(ValueError):
+        forked.imap(square, [1], chunksize=0)
+    with pytest.raises(ValueError):
+        forked.imap_unordered(square, [1], chunksize=0)
+    with pytest.raises(ValueError):
+        forked.imap(square, [1], buffersize=0)
+    with pytest.raises(ValueError):
+        forked.resize(0)
+
+
+def test_a_pool_cannot_be_pickled(forked):
+    with pytest.raises(NotImplementedError, match="pool objects cannot be passed between processes or pickled"):
+        pickle.dumps(forked)
+
+
+# ---- lazy maps
+
+def test_an_input_that_waits_for_results(forked):
+    results = []
+    arrived = threading.Semaphore(0)
+
+    def items():
+        for i in range(20):
+            yield i
+            assert arrived.acquire(timeout=LONG)
+    for value in forked.imap(square, items()):
+        results.append(value)
+        arrived.release()
+    assert results == [i * i for i in range(20)]
+
+
+def test_an_endless_input_that_nobody_finishes(forked):
+    iterator = forked.imap(square, itertools.count(), buffersize=5)
+    assert list(itertools.islice(iterator, 20)) == [i * i for i in range(20)]
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_buffersize_bounds_what_is_read(forked, chunksize):
+    read = itertools.count()
+    last = [0]
+
+    def items():
+        for i in range(60):
+            last[0] = next(read) + 1
+            yield i
+    iterator = forked.imap_unordered(square, items(), chunksize, buffersize=6)
+    given = []
+    for value in iterator:
+        assert last[0] <= len(given) + 6 + chunksize
+        given.append(value)
+    assert sorted(given) == [i * i for i in range(60)]
+
+
+def test_next_with_a_timeout(forked):
+    event = fork.Event()
+    for method in (forked.imap, forked.imap_unordered):
+        event.clear()
+        iterator = method(wait_for, [event, event])
+        with pytest.raises(mpfast.TimeoutError):
+            iterator.next(timeout=0.01)
+        event.set()
+        assert iterator.next(timeout=LONG) == ()
+        assert iterator.next(LONG) == ()
+        with pytest.raises(StopIteration):
+            iterator.next(LONG)
+
+
+# ---- death
+
+def test_a_killed_worker_costs_its_task_alone(pool):
+    started, release = mpfast.Event(), mpfast.Event()
+    held = pool.apply_async(set_and_wait, (started, release))
+    assert started.wait(LONG)
+    lost = pool.apply_async(kill_self)
+    others = [pool.apply_async(square, (i,)) for i in range(100)]
+    with pytest.raises(mpfast.WorkerLostError) as caught:
+        lost.get(LONG)
+    assert caught.value.signal == "SIGKILL" and caught.value.exitcode == -signal.SIGKILL
+    assert caught.value.pid not in (os.getpid(), None)
+    assert "kill_self" in caught.value.task and "kill_self" in str(caught.value)
+    assert [other.get(LONG) for other in others] == [i * i for i in range(100)]
+    release.set()
+    held.get(LONG)
+    assert len(pool._pool) == 2
+
+
+def test_what_a_lost_worker_is_known_by(forked):
+    with pytest.raises(mpfast.WorkerLostError) as caught:
+        forked.apply_async(leave, (3,)).get(LONG)
+    assert (caught.value.exitcode, caught.value.signal) == (3, None)
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (copy.pid, copy.exitcode, copy.task, str(copy)) == (caught.value.pid, 3, caught.value.task, str(caught.value))
+    with pytest.raises(mpfast.WorkerLostError):
+        forked.map(leave, [0, 0, 0], chunksize=1)
+    assert forked.map(square, range(4)) == [0, 1, 4, 9]
+
+
+def test_an_error_callback_hears_of_a_lost_worker(forked):
+    errors = []
+    result = forked.apply_async(kill_self, error_callback=errors.append)
+    with pytest.raises(mpfast.WorkerLostError):
+        result.get(LONG)
+    assert [type(error) for error in errors] == [mpfast.WorkerLostError]
+
+
+def test_a_lost_piece_of_a_lazy_map(forked):
+    iterator = forked.imap(_kill_at_five, range(10))
+    assert [next(iterator) for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(mpfast.WorkerLostError):
+        next(iterator)
+    assert list(iterator) == [6, 7, 8, 9]
+
+
+def _kill_at_five(x):
+    if x == 5:
+        kill_self()
+    return x
+
+
+def test_idle_workers_that_are_killed_are_replaced(pool):
+    pool.map(square, range(4))
+    before = {process.pid for process in pool._pool}
+    for process in list(pool._pool):
+        os.kill(process.pid, signal.SIGKILL)
+    until(lambda: len(pool._pool) == 2 and not before & {process.pid for process in pool._pool})
+    assert pool.map(square, range(4)) == [0, 1, 4, 9]
+
+
+STACKS = """
+import ctypes, sys
+import mpfast
+def crash_here():
+    ctypes.string_at(0)
+if __name__ == "__main__":
+    with mpfast.get_context(sys.argv[1]).Pool(1) as pool:
+        try:
+            pool.apply_async(crash_here).get(60)
+        except mpfast.WorkerLostError as error:
+            print(error.signal, "in crash_here" in error.stacks)
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stacks_of_a_crash(python, tmp_path, method):
+    (tmp_path / "crash.py").write_text(STACKS)
+    done = python("crash.py", method)
+    assert (done.stdout, done.stderr) == ("SIGSEGV True\n", "")
+
+
+CRASH_LOOP = """
+import os, sys
+import mpfast
+def initialize():
+    os._exit(7)
+if __name__ == "__main__":
+    with mpfast.get_context(sys.argv[1]).Pool(2, initialize) as pool:
+        early = pool.map_async(abs, range(3), chunksize=1)
+        for result in (early, None):
+            result = result or pool.apply_async(abs, (1,))
+            try:
+                result.get(60)
+            except mpfast.WorkerLostError as error:
+                print(error.exitcode)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_workers_that_never_start_end_in_an_error(python, tmp_path, method):
+    (tmp_path / "crash_loop.py").write_text(CRASH_LOOP)
+    done = python("crash_loop.py", method)
+    assert (done.stdout, done.stderr) == ("7\n7\n", "")
+
+
+ORPHANS = """
+import os, sys, time
+import mpfast
+def sleep(seconds):
+    time.sleep(seconds)
+if __name__ == "__main__":
+    pool = mpfast.get_context(sys.argv[1]).Pool(3)
+    pool.map(abs, range(3), chunksize=1)
+    pool.apply_async(sleep, (3600,))
+    while not any(pool._crew.worker(slot)[1] == "busy" for slot in range(3)):
+        time.sleep(0.001)
+    print(*[process.pid for process in pool._pool], flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_do_not_outlive_the_parent(python, tmp_path, method):
+    (tmp_path / "orphans.py").write_text(ORPHANS)
+    done = python("orphans.py", method)
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 3 and done.stderr == ""
+    until(lambda: not any(_runs(pid) for pid in pids))
+
+
+def _runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+# ---- limits
+
+def test_the_timeout_of_a_task(pool):
+    event = mpfast.Event()
+    late = pool.apply_async(wait_for, (event,), timeout=0.1)
+    with pytest.raises(mpfast.TimeoutError):
+        late.get(LONG)
+    assert pool.apply_async(square, (3,), timeout=LONG).get(LONG) == 9
+    assert pool.apply(square, (3,), timeout=LONG) == 9
+
+
+def test_the_timeout_of_the_tasks_of_a_map(forked):
+    event = fork.Event()
+    with pytest.raises(mpfast.TimeoutError):
+        forked.map(_wait_at_two, [(i, event) for i in range(4)], chunksize=1, task_timeout=0.1)
+    iterator = forked.imap(_wait_at_two, [(i, event) for i in range(4)], task_timeout=0.1)
+    assert [next(iterator), next(iterator)] == [0, 1]
+    with pytest.raises(mpfast.TimeoutError):
+        next(iterator)
+    assert list(iterator) == [3]
+    assert forked.map(square, range(4), task_timeout=LONG) == [0, 1, 4, 9]
+
+
+def _wait_at_two(item):
+    number, event = item
+    if number == 2:
+        event.wait()
+    return number
+
+
+def test_maxtasksperchild(pool):
+    with mpfast.get_context(pool._ctx._name).Pool(2, maxtasksperchild=3) as short_lived:
+        pids = [short_lived.apply(own_pid) for _ in range(12)]
+        assert max(pids.count(pid) for pid in pids) <= 3
+        assert short_lived.map(square, range(20), chunksize=1) == [x * x for x in range(20)]
+
+
+def _hold(megabytes, kept=[]):
+    kept.append(b"x" * (megabytes << 20))
+    return os.getpid()
+
+
+def test_max_memory_per_child():
+    with fork.Pool(1, max_memory_per_child=300 << 20) as pool:
+        first = pool.apply(_hold, (1,))
+        assert pool.apply(_hold, (1,)) == first
+        assert pool.apply(_hold, (400,)) == first
+        assert pool.apply(_hold, (1,)) != first
+
+
+def test_resize(forked):
+    forked.resize(4)
+    assert len(forked._pool) == forked._processes == 4
+    assert len(set(forked.map(_own_pid_with_others, [fork.Barrier(4)] * 4, chunksize=1))) == 4
+    forked.resize(1)
+    until(lambda: len(forked._pool) == 1)
+    assert forked.map(square, range(10)) == [x * x for x in range(10)]
+
+
+def _own_pid_with_others(barrier):
+    barrier.wait(LONG)
+    return os.getpid()
+
+
+def test_progress(forked, capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    assert forked.map(square, range(30), progress=True) == [x * x for x in range(30)]
+    assert capfd.readouterr().err.endswith("30/30\n")
+    assert list(forked.imap(square, range(30), 7, progress=True)) == [x * x for x in range(30)]
+    assert capfd.readouterr().err.endswith("30/30\n")
+    assert sorted(forked.imap_unordered(square, iter(range(30)), progress=True)) == [x * x for x in range(30)]
+    assert capfd.readouterr().err.endswith("\r30\n")
+
+
+# ---- beginning and end
+
+def _initialize(*values):
+    global _initialized
+    _initialized = values
+
+
+def _initialized_with(_):
+    return _initialized
+
+
+def test_initializer(pool):
+    with mpfast.get_context(pool._ctx._name).Pool(2, _initialize, (1, "two")) as initialized:
+        assert initialized.map(_initialized_with, range(4)) == [(1, "two")] * 4
+
+
+def test_close_lets_what_was_put_finish(pool):
+    results = [pool.apply_async(square, (i,)) for i in range(100)]
+    lazy = pool.imap(square, iter(range(50)))
+    pool.close()
+    for call in (lambda: pool.apply(square, (1,)), lambda: pool.map(square, [1]), lambda: pool.imap(square, [1]),
+                 lambda: pool.apply_async(square, (1,)), lambda: pool.imap_unordered(square, [1], 2)):
+        with pytest.raises(ValueError, match="Pool not running"):
+            call()
+    pool.join()
+    assert [result.get(0) for result in results] == [i * i for i in range(100)]
+    assert list(lazy) == [i * i for i in range(50)]
+    assert [process.exitcode for process in pool._pool] == [0] * len(pool._pool)
+
+
+def test_a_worker_lost_after_close(forked):
+    started, release = fork.Event(), fork.Event()
+    held = forked.apply_async(set_and_wait, (started, release))
+    assert started.wait(LONG)
+    rest = [forked.apply_async(kill_self) for _ in range(3)] + [forked.apply_async(square, (5,))]
+    forked.close()
+    release.set()
+    forked.join()
+    held.get(0)
+    assert rest[3].get(0) == 25
+    for result in rest[:3]:
+        with pytest.raises(mpfast.WorkerLostError):
+            result.get(0)
+
+
+def test_join_of_a_running_pool(forked):
+    with pytest.raises(ValueError, match="Pool is still running"):
+        forked.join()
+
+
+def test_terminate_with_work_pending(pool):
+    event = mpfast.Event()
+    result = pool.map_async(wait_for, [event] * 1000, chunksize=1)
+    lazy = pool.imap(wait_for, itertools.repeat(event))
+    processes = list(pool._pool)
+    pool.terminate()
+    pool.join()
+    assert not any(process.is_alive() for process in processes)
+    with pytest.raises(mpfast.ProcessError):
+        result.get(LONG)
+    with pytest.raises(mpfast.ProcessError):
+        lazy.next(LONG)
+    with pytest.raises(ValueError, match="Pool not running"):
+        pool.apply(square, (1,))
+    pool.terminate()
+
+
+def test_terminate_wakes_who_waits(forked):
+    started, event = fork.Event(), fork.Event()
+    result = forked.apply_async(set_and_wait, (started, event))
+    errors = []
+
+    def wait():
+        try:
+            result.get()
+        except mpfast.ProcessError as error:
+            errors.append(error)
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    assert started.wait(LONG)
+    forked.terminate()
+    waiter.join(LONG)
+    assert len(errors) == 1
+
+
+def test_leaving_the_block_terminates(forked):
+    with fork.Pool(1) as pool:
+        assert repr(pool) == "<multiprocessing.pool.Pool state=RUN pool_size=1>"
+        processes = list(pool._pool)
+    assert pool._state == mpfast.pool.TERMINATE
+    assert not any(process.is_alive() for process in processes)
+    with pytest.raises(ValueError):
+        with pool:
+            pass
+    pool.join()
+
+
+def test_an_unclosed_pool_warns_and_ends():
+    pool = fork.Pool(1)
+    processes = list(pool._pool)
+    reference = weakref.ref(pool)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del pool
+        gc.collect()
+    assert reference() is None
+    assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == [
+        "unclosed running multiprocessing pool <multiprocessing.pool.Pool state=RUN pool_size=1>"]
+    for process in processes:
+        process.join(LONG)
+        assert process.exitcode is not None
+
+
+def test_a_pending_result_keeps_the_pool():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        assert fork.Pool(1).apply_async(square, (6,)).get(LONG) == 36
+        assert list(fork.Pool(1).imap(square, iter(range(5)))) == [0, 1, 4, 9, 16]
+        gc.collect()
+
+
+def test_one_thread_and_no_descriptor_left():
+    def descriptors():
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+    with fork.Pool(2) as pool:  # whatever is opened once
+        pool.map(square, range(10))
+    before, threads = descriptors(), threading.active_count()
+    for _ in range(5):
+        with fork.Pool(2) as pool:
+            pool.map(square, range(10))
+            assert threading.active_count() <= threads + 1
+    del pool
+    assert (descriptors(), threading.active_count()) == (before, threads)
+
+
+EXITS = {
+    "live pool": "pool = mpfast.get_context('{method}').Pool(2); print(pool.map(abs, range(3)))",
+    "work pending": "pool = mpfast.get_context('{method}').Pool(2); r = pool.map_async(time.sleep, [600] * 10); print(1)",
+    "closed": "pool = mpfast.get_context('{method}').Pool(2); r = pool.apply_async(abs, (1,)); pool.close(); print(1)",
+    "input left": "pool = mpfast.get_context('{method}').Pool(2); r = pool.imap(abs, itertools.count()); print(next(r))",
+    "in a cycle": "class A: pass\n    a = A(); a.me = a; a.pool = mpfast.get_context('{method}').Pool(2); print(1)",
+    "callbacks": "pool = mpfast.get_context('{method}').Pool(2); pool.map_async(time.sleep, [600], callback=print); print(1)",
+    "not by the main thread": "import threading\n    made = []\n    def make():\n        made.append(mpfast.get_context("
+                              "'{method}').Pool(2))\n    t = threading.Thread(target=make); t.start(); t.join(); "
+                              "print(made[0].map(abs, [1]))",
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("case", EXITS)
+def test_exit_with_a_pool(python, tmp_path, method, case):
+    body = EXITS[case].format(method=method)
+    (tmp_path / "program.py").write_text(f"import itertools, mpfast, time\nif __name__ == '__main__':\n    {body}\n")
+    done = python("program.py")
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout != ""
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+import mpfast
+def sleep(ready):
+    ready.release()
+    time.sleep(600)
+if __name__ == "__main__":
+    os.setpgid(0, 0)
+    context = mpfast.get_context(sys.argv[1])
+    ready = context.Semaphore(0)
+    with context.Pool(3) as pool:
+        result = pool.map_async(sleep, [ready] * 2, chunksize=1)
+        for _ in range(2):
+            ready.acquire()
+        os.killpg(0, signal.SIGINT)
+        result.get()
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_traceback_when_interrupted(python, tmp_path, method):
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    done = python("interrupted.py", method)
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr.count("Traceback") == 1 and done.stderr.count("KeyboardInterrupt") == 1
+
+
+def test_a_pool_in_a_thread_and_in_a_worker():
+    made = []
+
+    def make():
+        with fork.Pool(2) as pool:
+            made.append(pool.map(square, range(5)))
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join(LONG)
+    child = fork.Process(target=make)
+    child.start()
+    child.join(LONG)
+    assert made == [[0, 1, 4, 9, 16]] and child.exitcode == 0
+
+
+def test_a_pool_belongs_to_its_process(forked):
+    child = fork.Process(target=_use_of_parent, args=(forked,))
+    child.start()
+    child.join(LONG)
+    assert child.exitcode == 5
+    assert forked.map(square, range(3)) == [0, 1, 4]
+
+
+def _use_of_parent(pool):
+    try:
+        pool.apply(square, (1,))
+    except RuntimeError:
+        os._exit(5)
+
+
+# ---- threads
+
+def test_thread_pool():
+    with mpfast.pool.ThreadPool(2) as pool:
+        assert isinstance(pool, mpfast.pool.Pool)
+        assert repr(pool) == "<multiprocessing.pool.ThreadPool state=RUN pool_size=2>"
+        assert pool.map(lambda x: x + 1, range(5)) == [1, 2, 3, 4, 5]
+        assert pool.apply(os.getpid) == os.getpid()
+        assert list(pool.imap(lambda x: x, "abc", 2)) == ["a", "b", "c"]
+        with pytest.raises(KeyError) as caught:
+            pool.apply(fail, (1,))
+        assert caught.value.__cause__ is None
+    pool.join()
