@@ -159,7 +159,7 @@ class Supervisor:
         self._owner_pid = os.getpid()
         self._wake = _WakeDescriptor()
         self._later = collections.deque()
-        self._overdue = {}  # ordinal of a task whose worker was killed for it -> seconds it was given
+        self._overdue = set()  # ordinals of tasks whose workers were killed for taking too long
         self._unready = 0  # workers in a row that ended before they were ready
         self._start_at = 0.0  # when the next worker may be started
         self._poll = None  # to be made anew when None
@@ -193,7 +193,7 @@ class Supervisor:
         for ordinal, _, _, task in death.held:
             self.crew.fail(ordinal, death.error(task))
 
-    def timed_out(self, ordinal, task, seconds, death):
+    def timed_out(self, ordinal, task, death):
         """Fail a task that was ended because it took longer than it was given."""
         self.crew.fail(ordinal, TimeoutError(f"{task} took longer than its timeout; worker {death.pid} was ended"))
 
@@ -282,6 +282,8 @@ class Supervisor:
             while self._turn():
                 pass
         except BaseException as error:
+            if self.state == TERMINATE:
+                return  # by a finalizer that ran in the midst of something
             self.failure = self.failure or error
             self.fail_all(error)
             raise
@@ -352,6 +354,8 @@ class Supervisor:
             if self.state == TERMINATE:
                 return
             for worker in [w for w in self._by_process.values() if w.descriptor in ready]:
+                if self.state == TERMINATE:
+                    return
                 deaths.append(self._bury_one(worker))
                 self._poll = None
         for death in deaths:
@@ -412,17 +416,18 @@ class Supervisor:
                 slots = {worker.slot: worker for worker in self._by_process.values()}
                 for slot, ordinal in overdue:
                     if slot in slots and ordinal not in self._overdue:
-                        self._overdue[ordinal] = slot
+                        self._overdue.add(ordinal)
                         slots[slot].process.kill()
         return seconds
 
     def _settle_overdue(self, death):
         left = []
         for entry in death.held:
-            if self._overdue.pop(entry[0], None) is None:
+            if entry[0] not in self._overdue:
                 left.append(entry)
             else:
-                self.timed_out(entry[0], entry[3], None, death)
+                self._overdue.discard(entry[0])
+                self.timed_out(entry[0], entry[3], death)
         death.held = left
 
     # ---- the end
@@ -455,6 +460,7 @@ class Supervisor:
         if self._owner_pid != os.getpid():
             return
         self.state = TERMINATE
+        self.failure = self.failure or error or ProcessError("terminated before the task was done")
         self.wake()
         with self._population:
             workers = list(self._by_process.values())
@@ -464,10 +470,11 @@ class Supervisor:
             for worker in workers:
                 worker.ended()
                 worker.process.join()
-                self.crew.lost(worker.slot)
+                for ordinal, *_ in self.crew.lost(worker.slot):
+                    self.crew.fail(ordinal, self.failure)
                 worker.release()
             self._by_process.clear()
-        self.fail_all(error or ProcessError("terminated before the task was done"))
+        self.fail_all(self.failure)
 
     def join(self):
         """Wait for the thread and the workers; after close() or terminate()."""

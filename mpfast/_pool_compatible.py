@@ -3,8 +3,8 @@
 Programs put their own methods on a pool which hand tasks to ``_taskqueue`` and keep the results in ``_cache``.
 """
 import multiprocessing.pool as _stdlib
-import threading
 
+from ._pool_input import MOST_BYTES, MOST_TASKS
 from ._pool_results import Relay
 
 
@@ -53,7 +53,6 @@ class TaskQueue:
     def __init__(self, supervisor, cache):
         self._supervisor = supervisor
         self._cache = cache
-        self._reading = 0
 
     def put(self, item):
         if item is None:
@@ -62,25 +61,16 @@ class TaskQueue:
         if isinstance(tasks, list):
             self._read(tasks, set_length)
             return
-        self._supervisor.feeding += 1
-        threading.Thread(target=self._read_in_background, args=(tasks, set_length), name="mpfast-input",
-                         daemon=True).start()
+        self._supervisor.read_in_background(self._read, tasks, set_length)
 
     def qsize(self):
         """How many inputs are not read to their end."""
-        return self._supervisor.feeding
+        return len(self._supervisor.inputs)
 
     def empty(self):
         return self.qsize() == 0
 
-    def _read_in_background(self, tasks, set_length):
-        try:
-            self._read(tasks, set_length)
-        finally:
-            self._supervisor.call_later(self._supervisor.fed)
-
     def _read(self, tasks, set_length):
-        from ._pool_input import MOST_BYTES, MOST_TASKS
         supervisor = self._supervisor
         index = -1
         for job, index, func, args, kwds in tasks:

@@ -4,8 +4,6 @@ What cannot block, the builtin sequences, is read by the caller at once as far a
 thread that lives as long as there is more to read, because an iterator may wait for whatever it likes, results of earlier
 items included.  In both cases no more than a certain amount is in shared memory at a time.
 """
-import threading
-
 MOST_TASKS = 1 << 16  # unresolved at a time, while there is input left
 MOST_BYTES = 256 << 20
 CALLER_TASKS = 1 << 14  # that an asynchronous call puts before it returns
@@ -66,14 +64,7 @@ class Input:
 
     def read_in_background(self):
         """Put everything from a thread of its own."""
-        self._supervisor.feeding += 1
-        threading.Thread(target=self._run, name="mpfast-input", daemon=True).start()
-
-    def _run(self):
-        try:
-            self.read_all()
-        finally:
-            self._supervisor.call_later(self._supervisor.fed)
+        self._supervisor.read_in_background(self.read_all)
 
     def _start(self):
         if self._put == 0 and not hasattr(self._iterator, "__next__"):

@@ -2,9 +2,8 @@
 import collections
 import sys
 import threading
-from multiprocessing import ProcessError
 
-from ._crew import RUN, Supervisor
+from ._crew import TERMINATE, Supervisor
 
 
 class PoolSupervisor(Supervisor):
@@ -14,6 +13,7 @@ class PoolSupervisor(Supervisor):
         super().__init__(context, processes, **settings)
         self._make = make
         self.heard = set()  # receivers that are to be delivered on the thread, and are not yet
+        self.inputs = set()  # what is still being read; a closed pool is not done before
         self._resolved = collections.deque()  # (receiver, ok, value) of those that can be
 
     def make_process(self, slot, stacks):
@@ -28,18 +28,26 @@ class PoolSupervisor(Supervisor):
 
     def put(self, receiver):
         """To be called when something was submitted for *receiver*."""
-        if self.failure is not None:
+        if self.failure is None:
+            if receiver in self.heard:
+                self.listen()
+        elif self.state == TERMINATE:
             self.fail_all(self.failure)
-        elif receiver in self.heard:
-            self.listen()
+        else:
+            self.call_later(self.fail_all, self.failure)
 
-    def put_timed(self):
-        """To be called when something with a timeout was submitted."""
-        self.wake()
+    def read_in_background(self, read, *arguments):
+        """Call *read*, which reads an input to its end, in a thread of its own."""
+        token = object()
+        self.inputs.add(token)
 
-    def fed(self):
-        """An input that was read in the background has ended."""
-        self.feeding -= 1
+        def run():
+            try:
+                read(*arguments)
+            finally:
+                self.inputs.discard(token)
+                self.wake()
+        threading.Thread(target=run, name="mpfast-input", daemon=True).start()
 
     # ---- hearing
 
@@ -54,7 +62,7 @@ class PoolSupervisor(Supervisor):
         return self.crew.receivers() + [receiver for receiver, _, _ in list(self._resolved)]
 
     def _run_later(self):
-        while self._resolved and self.failure is None:
+        while self._resolved and self.state != TERMINATE:
             self._deliver(*self._resolved.popleft())
         super()._run_later()
 
@@ -70,11 +78,16 @@ class PoolSupervisor(Supervisor):
         # Called again whenever something was submitted too late.
         self.crew.cancel_all()
         while self._resolved:
-            receiver, ok, value = self._resolved.popleft()
-            receiver.finish(ok, value)
+            self._deliver_if_alive(*self._resolved.popleft())
         for receiver in {*self.crew.receivers(), *self.heard}:
-            receiver.finish(False, error)
+            self._deliver_if_alive(receiver, False, error)
         self.heard.clear()
 
+    def _deliver_if_alive(self, receiver, ok, value):
+        if self.state != TERMINATE and receiver in self.heard:
+            self._deliver(receiver, ok, value)
+        else:
+            receiver.finish(ok, value)
+
     def _has_work(self):
-        return bool(self._resolved) or super()._has_work()
+        return bool(self.inputs or self._resolved) or super()._has_work()

@@ -39,12 +39,10 @@ if native("Crew") is not None:
 
 
     def _default_chunksize(length, workers, maxtasks):
-        """Items in a piece: few enough that uneven ones are shared out evenly."""
-        if maxtasks is not None:
-            workers *= 4  # each piece counts as a task: the standard library's number of pieces
-        else:
-            workers *= _PIECES
-        return max(1, -(-length // max(1, workers)) if maxtasks is not None else length // max(1, workers))
+        """Items in a piece: so few that uneven ones are shared out evenly."""
+        if maxtasks is not None:  # as the standard library does: each piece counts as a task
+            return -(-length // (workers * 4)) or 1
+        return length // (workers * _PIECES) or 1
 
 
     class Pool(_StdlibPool):
@@ -159,6 +157,8 @@ if native("Crew") is not None:
                 return super().apply_async(func, args, kwds, callback, error_callback)
             if self._state != _RUN:
                 raise ValueError("Pool not running")
+            if timeout is not None:
+                _check_timeout("timeout", timeout)
             result = _ApplyResult()
             result.owner = self
             if callback or error_callback:
@@ -216,6 +216,8 @@ if native("Crew") is not None:
                 return super()._map_async(func, iterable, mapper, chunksize, callback, error_callback)
             if self._state != _RUN:
                 raise ValueError("Pool not running")
+            if task_timeout is not None:
+                _check_timeout("task_timeout", task_timeout)
             if not hasattr(iterable, "__len__"):
                 iterable = list(iterable)
             length = len(iterable)
@@ -267,6 +269,8 @@ if native("Crew") is not None:
                 raise ValueError("Chunksize must be 1+, not " + form.format(chunksize))
             if buffersize is not None and (not isinstance(buffersize, int) or buffersize < 1):
                 raise ValueError("buffersize must be a positive int or None")
+            if task_timeout is not None:
+                _check_timeout("task_timeout", task_timeout)
             result = _ITERATORS[ordered, buffersize is not None or progress]()
             result.ordered = ordered
             result.flat = chunksize > 1
@@ -313,6 +317,11 @@ if native("Crew") is not None:
             if self._state not in (_stdlib.CLOSE, _stdlib.TERMINATE):
                 raise ValueError("In unknown state")
             self._supervisor.join()
+
+
+    def _check_timeout(name, seconds):
+        if not isinstance(seconds, (int, float)) or not seconds > 0:
+            raise ValueError(f"{name} must be a positive number of seconds or None")
 
 
     def _given(**options):
