@@ -116,7 +116,7 @@ def test_nothing_to_do(forked):
     assert result.ready() and result.successful() and result.get() == []
 
 
-@pytest.mark.parametrize("make", [tuple, range, set, dict.fromkeys, lambda items: (x for x in items), iter])
+@pytest.mark.parametrize("make", [tuple, list, set, dict.fromkeys, lambda items: (x for x in items), iter])
 def test_kinds_of_input(forked, make):
     items = make(range(100))
     assert sorted(forked.map(square, items)) == [x * x for x in range(100)]
