@@ -49,16 +49,18 @@ class Worker:
         self.slot = slot
         self.stacks = stacks
         self._own = False
-        self.descriptor = process.sentinel
+        self.descriptor = getattr(process, "sentinel", -1)
         if getattr(process, "_start_method", None) != "forkserver":  # not our child: the number may be another's already
             try:
                 self.descriptor = os.pidfd_open(process.pid)
                 self._own = True
-            except (AttributeError, OSError):
+            except (AttributeError, OSError, TypeError):
                 pass
 
     def ended(self, timeout=None):
         """Whether the process ends within *timeout* seconds (None: wait for it)."""
+        if self.descriptor < 0:
+            return True
         poll = select.poll()
         poll.register(self.descriptor, select.POLLIN)
         return bool(poll.poll(None if timeout is None else timeout * 1000))
@@ -199,9 +201,13 @@ class Supervisor:
 
     def fail_all(self, error):
         """End every unresolved task with *error*, because there are no workers and will be none."""
-        self.crew.cancel_all()
-        for receiver in self.crew.receivers():
+        for receiver in self.take_back():
             receiver.finish(False, error)
+
+    def take_back(self):
+        """Take back every task that no worker has begun.  Returns the receivers of these and of all others."""
+        cancelled = {receiver for _, receiver, _ in self.crew.cancel_all()}
+        return cancelled.union(self.crew.receivers())
 
     # ---- workers
 
@@ -314,7 +320,8 @@ class Supervisor:
         poll.register(self.crew.fileno(), select.POLLIN)
         with self._population:
             for worker in self._by_process.values():
-                poll.register(worker.descriptor, select.POLLIN)
+                if worker.descriptor >= 0:
+                    poll.register(worker.descriptor, select.POLLIN)
         return poll
 
     def _milliseconds(self):
@@ -385,7 +392,7 @@ class Supervisor:
         if late > 0:
             self._start_at = time.monotonic() + min(LONGEST_DELAY, 0.01 * 2 ** late)
         if self._unready >= max(PATIENCE, 3 * self.processes):
-            self._fail(death.error("nothing yet: workers end again and again before they are ready for a task"))
+            self._fail(death.error("its initializer (no worker gets ready for a task)"))
 
     def _fail(self, error):
         """There will be no more workers."""

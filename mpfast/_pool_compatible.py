@@ -83,8 +83,8 @@ class TaskQueue:
 
     def _send(self, job, index, func, args, kwds):
         relay = Relay()
-        relay.aim(self._cache, job, index)
-        relay.be_heard(self._supervisor)
+        relay._aim(self._cache, job, index)
+        relay._be_heard(self._supervisor)
         if func is _stdlib._helper_reraises_exception:
             self._supervisor.resolved(relay, False, args[0])
             return

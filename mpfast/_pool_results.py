@@ -42,7 +42,7 @@ class _Heard:
 
     _supervisor = None
 
-    def be_heard(self, supervisor):
+    def _be_heard(self, supervisor):
         """To be called before it is submitted."""
         self._supervisor = supervisor
         self.background = True
@@ -51,7 +51,7 @@ class _Heard:
     def _resolve(self, ok, value):
         self._supervisor.resolved(self, ok, value)
 
-    def deliver(self, ok, value):
+    def _deliver(self, ok, value):
         """Tell those who wanted to hear, on the supervising thread, then those who wait."""
         raise NotImplementedError
 
@@ -64,11 +64,11 @@ class ApplyResult(_Heard, _Part, _Receiver, StdlibApplyResult):
     _callback = None
     _error_callback = None
 
-    def set_callbacks(self, callback, error_callback, supervisor):
+    def _set_callbacks(self, callback, error_callback, supervisor):
         """To be called before it is submitted."""
         self._callback = callback
         self._error_callback = error_callback
-        self.be_heard(supervisor)
+        self._be_heard(supervisor)
 
     def ready(self):
         """Whether the call is over."""
@@ -84,7 +84,7 @@ class ApplyResult(_Heard, _Part, _Receiver, StdlibApplyResult):
             raise ValueError(f"{self!r} not ready")
         return self.ok
 
-    def deliver(self, ok, value):
+    def _deliver(self, ok, value):
         try:
             callback = self._callback if ok else self._error_callback
             if callback:
@@ -94,8 +94,6 @@ class ApplyResult(_Heard, _Part, _Receiver, StdlibApplyResult):
 
     @property
     def _success(self):
-        if not self.ready():
-            raise AttributeError("_success")
         return self.ok
 
     @property
@@ -144,7 +142,7 @@ class _Attended:
     _source = None
     _given = 0
 
-    def attend(self, bar, source, buffersize):
+    def _attend(self, bar, source, buffersize):
         self._bar = bar
         self._source = source
         self._buffersize = buffersize
@@ -203,10 +201,10 @@ for _class in (AttendedIMapIterator, AttendedIMapUnorderedIterator):
 class Relay(_Heard, _Receiver):
     """Carries the result of one task to an object of the standard library's result classes."""
 
-    def aim(self, cache, job, index):
+    def _aim(self, cache, job, index):
         self._target = (cache, job, index)
 
-    def deliver(self, ok, value):
+    def _deliver(self, ok, value):
         cache, job, index = self._target
         try:
             cache[job]._set(index, (ok, value))

@@ -68,7 +68,7 @@ class PoolSupervisor(Supervisor):
 
     def _deliver(self, receiver, ok, value):
         try:
-            receiver.deliver(ok, value)
+            receiver._deliver(ok, value)
         except Exception:
             threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
         finally:
@@ -76,15 +76,15 @@ class PoolSupervisor(Supervisor):
 
     def fail_all(self, error):
         # Called again whenever something was submitted too late.
-        self.crew.cancel_all()
+        receivers = self.take_back() | self.heard
         while self._resolved:
             self._deliver_if_alive(*self._resolved.popleft())
-        for receiver in {*self.crew.receivers(), *self.heard}:
+        for receiver in receivers:
             self._deliver_if_alive(receiver, False, error)
         self.heard.clear()
 
     def _deliver_if_alive(self, receiver, ok, value):
-        if self.state != TERMINATE and receiver in self.heard:
+        if receiver in self.heard and self.state != TERMINATE:
             self._deliver(receiver, ok, value)
         else:
             receiver.finish(ok, value)

@@ -162,7 +162,7 @@ if native("Crew") is not None:
             result = _ApplyResult()
             result.owner = self
             if callback or error_callback:
-                result.set_callbacks(callback, error_callback, supervisor)
+                result._set_callbacks(callback, error_callback, supervisor)
             try:
                 self._crew.submit(func, args, kwds, result, timeout)
             except Exception as error:
@@ -233,7 +233,7 @@ if native("Crew") is not None:
             result.crew = self._crew
             result.expect_list(length, chunksize)
             if callback or error_callback:
-                result.set_callbacks(callback, error_callback, supervisor)
+                result._set_callbacks(callback, error_callback, supervisor)
             source = Input(supervisor, star, func, iterable, chunksize, result, task_timeout,
                            lambda error: _fail(result, error))
             if waits:
@@ -280,10 +280,10 @@ if native("Crew") is not None:
                            lambda error: _end_stream(result, error))
             bar = _bar(iterable) if progress else None
             if buffersize is not None:
-                result.attend(bar, source, buffersize)
+                result._attend(bar, source, buffersize)
             else:
                 if bar is not None:
-                    result.attend(bar, None, 0)
+                    result._attend(bar, None, 0)
                 if not cannot_block(iterable) or source.read(CALLER_TASKS, CALLER_BYTES):
                     source.read_in_background()
             if task_timeout is not None:
@@ -351,7 +351,7 @@ if native("Crew") is not None:
 
     def _end_stream(result, error):
         result.push(result.sent, False, error)
-        result.set_length(result.sent + 1)
+        result.set_length(result.sent)
 
 
     def _bar(iterable):

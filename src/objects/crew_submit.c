@@ -36,8 +36,8 @@ const char mpf_crew_object_submit_pieces_doc[] = PyDoc_STR(
     "submit_pieces($self, /, star, func, iterable, chunksize, receiver, first=0, limit=0, timeout=None, keep=False)\n--\n\n"
     "Have workers call func(item), or func(*item) where star is true, for each item, chunksize of them a task.\n\n"
     "At most limit pieces (0: all) are put, numbered from first.  Returns (pieces put, whether the iterable is exhausted).\n"
-    "A piece that cannot be pickled is resolved with that error.  An exception of the iterable is raised after what came\n"
-    "before it was put.");
+    "A piece that cannot be pickled is resolved with that error.  An exception of the iterable is raised after the whole\n"
+    "pieces before it were put.");
 
 /* ---- jobs ---- */
 
@@ -320,8 +320,9 @@ submit_gather(struct submit_source *source, Py_ssize_t chunksize)
         if (item == NULL) {
             source->exhausted = true;
             source->failed = PyErr_Occurred() != NULL;
-            if (source->failed) {
+            if (source->failed) { /* the piece that it was for is not put, as in the stdlib */
                 source->error = mpf_receiver_take_error();
+                return PyList_SetSlice(source->gathered, 0, PyList_GET_SIZE(source->gathered), NULL);
             }
             return 0;
         }
