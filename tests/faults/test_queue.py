@@ -83,15 +83,24 @@ def test_kills_of_simple_queue(crew):
     traffic.check()
 
 
+class Finished(Traffic):
+    """Traffic over a JoinableQueue.
+
+    At module level: free-threaded CPython 3.13 keeps classes for ever, and with one made in a test what its methods refer to.
+    """
+
+    def __init__(self, q):
+        super().__init__(q.put, q.get)
+        self._finish = q.task_done
+
+    def _consume(self, me):
+        super()._consume(me)
+        self._finish()
+
+
 def test_kills_of_joinable_queue(crew):
     q = ctx.JoinableQueue()
-
-    class Consumed(Traffic):
-        def _consume(self, me):
-            super()._consume(me)
-            q.task_done()
-
-    traffic = Consumed(q.put, q.get)
+    traffic = Finished(q)
     run_kills(crew, traffic, lambda: q.empty() and q.put(None))
 
     def get():
