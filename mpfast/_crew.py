@@ -308,7 +308,7 @@ class Supervisor:
             self._poll = None  # workers may have been added while it was made
         if self.state == TERMINATE:
             return False
-        self._collect()
+        self._collect(ready)
         self._run_later()
         self._bury(ready)
         self._replace()
@@ -336,8 +336,10 @@ class Supervisor:
             waits.append(self._start_at - time.monotonic())
         return max(0, int(min(waits) * 1000) + 1) if waits else None
 
-    def _collect(self):
+    def _collect(self, ready):
         if not self.listening:
+            if self.crew.fileno() in ready:  # rung late, by a worker that saw us listen
+                self.crew.collect(None, 0)
             return
         self.crew.collect(None, 0)
         if not self.wants_results():

@@ -67,7 +67,7 @@ class Input:
         self._supervisor.read_in_background(self.read_all)
 
     def _start(self):
-        if self._put == 0 and not hasattr(self._iterator, "__next__"):
+        if self._put == 0 and type(self._iterator) not in (list, tuple) and not hasattr(self._iterator, "__next__"):
             try:
                 self._iterator = iter(self._iterator)
             except Exception as error:

@@ -36,6 +36,7 @@ const char mpf_crew_object_submit_pieces_doc[] = PyDoc_STR(
     "submit_pieces($self, /, star, func, iterable, chunksize, receiver, first=0, limit=0, timeout=None, keep=False)\n--\n\n"
     "Have workers call func(item), or func(*item) where star is true, for each item, chunksize of them a task.\n\n"
     "At most limit pieces (0: all) are put, numbered from first.  Returns (pieces put, whether the iterable is exhausted).\n"
+    "A list or tuple is read from item first * chunksize on, without a copy; an iterator goes on where it is.\n"
     "A piece that cannot be pickled is resolved with that error.  An exception of the iterable is raised after the whole\n"
     "pieces before it were put.");
 
@@ -292,18 +293,26 @@ struct submit_source {
     PyObject *error; /* owned, or NULL */
 };
 
-static int
-submit_open(struct submit_source *source, PyObject *iterable)
+/* Whether its items are there already, so that asking for the next one takes no time. */
+static bool
+submit_is_ready_made(PyObject *iterable)
 {
-#ifndef Py_GIL_DISABLED
+    const PyTypeObject *type = Py_TYPE(iterable);
+    return type == &PyRange_Type || type == &PyRangeIter_Type || type == &PyListIter_Type || type == &PyTupleIter_Type ||
+           type == &PyUnicodeIter_Type || type == &PyBytesIter_Type || type == &PyDictIterKey_Type ||
+           type == &PySetIter_Type || PyAnySet_CheckExact(iterable) || PyDict_CheckExact(iterable);
+}
+
+static int
+submit_open(struct submit_source *source, PyObject *iterable, int64_t first, Py_ssize_t chunksize)
+{
     if (PyList_CheckExact(iterable) || PyTuple_CheckExact(iterable)) {
         source->sequence = iterable;
+        source->at = first > 0 && chunksize > 0 && first < PY_SSIZE_T_MAX / chunksize ? (Py_ssize_t)first * chunksize : 0;
         return 0;
     }
-#endif
     source->iterator = PyObject_GetIter(iterable);
-    source->may_wait = !PyRange_Check(iterable) && !PyAnySet_CheckExact(iterable) && !PyDict_CheckExact(iterable) &&
-                       !PyList_CheckExact(iterable) && !PyTuple_CheckExact(iterable);
+    source->may_wait = !submit_is_ready_made(iterable);
     return source->iterator != NULL ? 0 : -1;
 }
 
@@ -335,6 +344,31 @@ submit_gather(struct submit_source *source, Py_ssize_t chunksize)
     return 0;
 }
 
+/* The next piece of a list or tuple: as submit_next. */
+static Py_ssize_t
+submit_cut(struct submit_source *source, Py_ssize_t chunksize, PyObject *const **items)
+{
+    Py_ssize_t size = PySequence_Fast_GET_SIZE(source->sequence), count = size - source->at;
+    PyObject *from = source->sequence;
+    Py_ssize_t at = source->at;
+    count = count < 0 ? 0 : count < chunksize ? count : chunksize;
+#ifdef Py_GIL_DISABLED
+    if (PyList_CheckExact(from)) { /* others may change it meanwhile */
+        Py_XSETREF(source->gathered, PyList_GetSlice(from, at, at + count));
+        if (source->gathered == NULL) {
+            return -1;
+        }
+        from = source->gathered;
+        count = PyList_GET_SIZE(from);
+        at = 0;
+    }
+#endif
+    *items = PySequence_Fast_ITEMS(from) + at;
+    source->at += count;
+    source->exhausted = source->at >= size;
+    return count;
+}
+
 /* The next piece: *items, borrowed. Their number, 0 at the end, -1 with an exception. */
 static Py_ssize_t
 submit_next(struct submit_source *source, Py_ssize_t chunksize, PyObject *const **items)
@@ -343,12 +377,7 @@ submit_next(struct submit_source *source, Py_ssize_t chunksize, PyObject *const 
         return 0;
     }
     if (source->sequence != NULL) {
-        Py_ssize_t size = Py_SIZE(source->sequence), count = size - source->at;
-        count = count < chunksize ? count : chunksize;
-        *items = PySequence_Fast_ITEMS(source->sequence) + source->at;
-        source->at += count > 0 ? count : 0;
-        source->exhausted = source->at >= size;
-        return count > 0 ? count : 0;
+        return submit_cut(source, chunksize, items);
     }
     if (submit_gather(source, chunksize) < 0) {
         return -1;
@@ -507,7 +536,7 @@ mpf_crew_object_submit_pieces(PyObject *op, PyObject *args, PyObject *kwargs)
     if (call.receiver->kind == MPF_RECEIVER_LIST && call.receiver->pieces == 0) {
         return Py_BuildValue("nO", (Py_ssize_t)0, Py_True); /* an empty list, which is ready */
     }
-    if (submit_open(&source, iterable) == 0 && submit_prepare(&call, op, func, chunksize, star) == 0) {
+    if (submit_open(&source, iterable, first, chunksize) == 0 && submit_prepare(&call, op, func, chunksize, star) == 0) {
         put = submit_all(&call, &source, chunksize, first, limit);
     }
     Py_XDECREF(call.job);
