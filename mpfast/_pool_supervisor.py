@@ -61,6 +61,9 @@ class PoolSupervisor(Supervisor):
         """Receivers whose results are not delivered yet."""
         return self.crew.receivers() + [receiver for receiver, _, _ in list(self._resolved)]
 
+    def _milliseconds(self):
+        return 0 if self._resolved else super()._milliseconds()
+
     def _run_later(self):
         while self._resolved and self.state != TERMINATE:
             self._deliver(*self._resolved.popleft())
