@@ -72,12 +72,12 @@ class _Waiters:
 class Future(core.Receiver, _base.Future):
     """The outcome of a call in another process; see :class:`concurrent.futures.Future`."""
 
-    __slots__ = ("_condition", "_host", "_settled", "_waiting", "_callbacks", "_attended")
+    __slots__ = ("_condition", "_host", "_settled", "_waiting", "_callbacks", "_attended", "_told")
 
     def __init__(self, host):
         self._condition = host.condition
         self._host = host
-        self._settled = self._waiting = self._callbacks = self._attended = None
+        self._settled = self._waiting = self._callbacks = self._attended = self._told = None
 
     def __reduce__(self):
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
@@ -163,8 +163,14 @@ class Future(core.Receiver, _base.Future):
     def _state(self):
         if self._settled is not None:
             return self._settled
-        # For whoever holds the lock, as wait() and as_completed() do, nothing changes.
-        if not self._condition._is_owned() and self._is_over():
+        if self._condition._is_owned():
+            # wait() and as_completed() look more than once, under the lock, before they add their waiters: what they were
+            # told first has to hold for so long.
+            if not self._told:
+                self._told = not self._is_over()
+        else:
+            self._is_over()
+        if self._settled is not None:
             return self._settled
         crew = self.crew
         if crew is None:
@@ -243,6 +249,7 @@ class Future(core.Receiver, _base.Future):
             if self._waiting is None:
                 self._waiting = []
             self._waiting.append(waiter)
+            self._told = None
             if self._settled is None and not self._attend():
                 self._settle_finished()
 
