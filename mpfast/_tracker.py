@@ -108,11 +108,11 @@ def _class(resource_tracker, base):
                 _rouse(self)
             return super()._ensure_running_and_write(msg)
 
-        def _stop(self, *args, **kwargs):
+        def _stop(self, *args, _close=os.close, **kwargs):  # called by __del__ as well, when the names of modules are gone
             with self._lock:
                 asleep, self._asleep = self._asleep, None
             if asleep is not None:
-                os.close(asleep)
+                _close(asleep)
             return super()._stop(*args, **kwargs)
 
     ResourceTracker.__module__ = base.__module__
