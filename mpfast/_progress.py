@@ -1,4 +1,5 @@
 """How far a map is, shown on standard error: by tqdm where that is installed, as plain text otherwise."""
+import importlib
 import sys
 import time
 
@@ -8,7 +9,7 @@ INTERVAL = 0.1  # seconds between two showings
 def bar(total):
     """Returns a progress bar for *total* items (None: not known), with update(items) and close()."""
     try:
-        from tqdm.auto import tqdm
+        tqdm = importlib.import_module("tqdm.auto").tqdm
     except ImportError:
         return PlainBar(total)
     return tqdm(total=total)

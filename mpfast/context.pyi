@@ -1,5 +1,5 @@
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ctypes import _SimpleCData, c_char
 from multiprocessing import context as _stdlib
 from multiprocessing.context import (
@@ -16,11 +16,21 @@ from multiprocessing.context import (
 from multiprocessing.synchronize import _LockLike
 from typing import Any, ClassVar, Literal, TypeVar, overload
 
+from .pool import Pool
 from .sharedctypes import Synchronized, SynchronizedArray, SynchronizedString
 
 _T = TypeVar("_T")
 
 class _Factories(_stdlib.BaseContext):
+    def Pool(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        *,
+        max_memory_per_child: int | None = None,
+    ) -> Pool: ...
     def cpu_count(self, logical: bool = True, available: bool = False) -> int: ...
     @overload  # type: ignore[override]
     def Value(

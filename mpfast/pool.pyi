@@ -1,7 +1,5 @@
 import multiprocessing.pool as _stdlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from multiprocessing.context import DefaultContext, Process
-from multiprocessing.pool import *
+from collections.abc import Callable, Iterable, Mapping
 from multiprocessing.pool import (
     ApplyResult as ApplyResult,
     AsyncResult as AsyncResult,
@@ -31,6 +29,7 @@ class Pool(_stdlib.Pool):
         *,
         max_memory_per_child: int | None = None,
     ) -> None: ...
+    def __del__(self, _warn: Any = ..., RUN: Any = ...) -> None: ...
     def resize(self, processes: int) -> None: ...
     def apply(
         self,
