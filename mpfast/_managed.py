@@ -428,6 +428,11 @@ class _Absent:
         raise AttributeError(f"{cls.__name__!r} object has no attribute {self._name!r}")
 
 
+def _check_timeout(block, timeout):
+    if block and timeout < 0:
+        raise ValueError("'timeout' must be a non-negative number")
+
+
 class _Queue(Arena):
     _inside = ()
     close = _Absent("close")
@@ -436,13 +441,13 @@ class _Queue(Arena):
         _core.JoinableQueue.__init__(self, maxsize, ctx=manager._ctx)
 
     def put(self, item, block=True, timeout=None, _put=_core.JoinableQueue.put):
-        if timeout is not None and timeout < 0 and block:
-            raise ValueError("'timeout' must be a non-negative number")
+        if timeout is not None and self._maxsize > 0:
+            _check_timeout(block, timeout)
         _put(self, item, block, timeout)
 
     def get(self, block=True, timeout=None, _get=_core.JoinableQueue.get):
-        if timeout is not None and timeout < 0 and block:
-            raise ValueError("'timeout' must be a non-negative number")
+        if timeout is not None:
+            _check_timeout(block, timeout)
         return _get(self, block, timeout)
 
     def put_nowait(self, item):
@@ -484,9 +489,13 @@ if sys.version_info >= (3, 13):
         def put(self, item, block=True, timeout=None):
             if self._down.is_set():
                 raise ShutDown
+            if timeout is not None and self._maxsize > 0:
+                _check_timeout(block, timeout)
             self._until_shut_down(lambda *when: _core.JoinableQueue.put(self, item, *when), Full, block, timeout)
 
         def get(self, block=True, timeout=None):
+            if timeout is not None:
+                _check_timeout(block, timeout)
             return self._until_shut_down(lambda *when: _core.JoinableQueue.get(self, *when), Empty, block, timeout)
 
         def _until_shut_down(self, call, failure, block, timeout):
@@ -498,8 +507,6 @@ if sys.version_info >= (3, 13):
                     raise ShutDown from None
                 if not block:
                     raise
-            if timeout is not None and timeout < 0:
-                raise ValueError("'timeout' must be a non-negative number")
             deadline = None if timeout is None else time.monotonic() + timeout
             while True:
                 left = _NOTICED_WITHIN if deadline is None else min(_NOTICED_WITHIN, deadline - time.monotonic())

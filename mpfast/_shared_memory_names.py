@@ -32,12 +32,18 @@ def register(name, inode):
 
 
 def unregister(name):
-    """Have the tracker forget *name*, which was unlinked; it is started for that by nobody."""
+    """Have the tracker, if there is one, forget *name*, which was unlinked."""
     mine = _made.pop(name, None) is not None
     if _tracker.unregister is not _stock_unregister:
         _tracker.unregister(name, _KIND)
-    elif (mine or _tracker._resource_tracker._fd is not None) and not _write(_both(name), name):
+    elif (mine or _is_there()) and not _write(_both(name), name):
         _stock_unregister(name, _KIND)
+
+
+def _is_there():
+    """Whether this process has a tracker, or may share one that another process has started."""
+    tracker = _tracker._resource_tracker
+    return tracker._fd is not None or getattr(tracker, "_asleep", None) is not None
 
 
 def _both(name):

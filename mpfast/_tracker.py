@@ -52,7 +52,9 @@ def adapted(resource_tracker):
 def _class(resource_tracker, base):
 
     def _rouse(self):
-        if self._asleep is None or self._fd is not None or self._lock._recursion_count() > 1:
+        # Before 3.11 the lock is not recursive, and this cannot be reentered.
+        depth = getattr(self._lock, "_recursion_count", int)()
+        if self._asleep is None or self._fd is not None or depth > 1:
             return
         descriptor = self._asleep
         import fcntl
