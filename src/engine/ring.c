@@ -8,7 +8,7 @@
  * A record of several slots never crosses into the next segment: the rest of the old one is filled with PART.
  *
  * States of a segment:
- *   in the chain --every task in it claimed or cancelled (head has passed)--> retired --every task in it settled--> spare --> in the chain
+ *   in the chain --every task in it claimed or cancelled--> retired --every task in it settled--> spare --> in the chain
  * A segment stays one until the crew is destroyed: a worker that was stopped for an hour may still look at a slot, and finds a state
  * word there, of the ordinal that it expects or of another. That one comparison is all that a claim rests on.
  *
@@ -25,7 +25,7 @@
  * Death of the parent: the crew is over; workers leave, and whoever drops the last reference destroys it. A payload's block is in
  * the parent's references or in a record that is FILLING or later. A new segment is the parent's, then in `fresh`, then in `all`.
  * Death of a worker: before the compare-and-swap it had noted the ticket and holds nothing; after it the record says that it is
- * the worker's. Head may lag behind: the next worker moves it, or the parent where it settles everything below. */
+ * the worker's. Head may lag behind: the next worker moves it. */
 #include "engine/ring.h"
 
 #include <errno.h>
@@ -132,7 +132,7 @@ static int new_segment(struct mpf_ring *ring, struct mpf_ring_segment **made) {
     return 0;
 }
 
-/* Head has passed it, and nothing in it is unsettled. */
+/* It is out of the chain, and nothing in it is unsettled. */
 static void make_spare(struct mpf_ring *ring, struct mpf_ring_segment *segment) {
     segment->next = ring->spare;
     ring->spare = segment;
@@ -154,13 +154,11 @@ static bool has_passed(const struct mpf_ring *ring, const struct mpf_ring_segmen
     return atomic_load_explicit(&ring->shm->head, memory_order_relaxed) >= segment->base + segment->count;
 }
 
-/* Takes segments that head has passed out of the front of the chain. */
+/* Takes segments with nothing left to claim out of the front of the chain. */
 static void retire_segments(struct mpf_ring *ring) {
     struct mpf_ring_segment *segment;
     while ((segment = ring->first) != ring->last) {
-        if (segment->unsettled == 0)
-            raise_head(ring->shm, segment->base + segment->count);
-        else if (!has_passed(ring, segment))
+        if (segment->unsettled != 0 && !has_passed(ring, segment))
             return;
         ring->first = segment->next;
         /* release pairs with the acquire in begin_again: a void base is seen only by who sees this, if it looks again */
@@ -380,13 +378,17 @@ void mpf_ring_begin(struct mpf_ring_cursor *cursor, struct mpf_arena *arena, str
     *cursor = (struct mpf_ring_cursor){.arena = arena, .shm = shm};
 }
 
-/* Goes to the front of the chain. The parent may take that segment out meanwhile; then `first` is another already. */
+/* Goes to the front of the chain. The base is that of a segment at the front only if it is there still: it may have been taken out
+ * and come back further behind, and what is before it now would be passed over. */
 static void begin_again(struct mpf_ring_cursor *cursor) {
     do {
         /* acquire pairs with the release in retire_segments and extend */
         cursor->segment = atomic_load_explicit(&cursor->shm->first, memory_order_acquire);
+        MPF_FAULT("ring.begin.first");
         cursor->base = atomic_load_explicit(&segment_at(cursor->arena, cursor->segment)->base, memory_order_acquire);
-    } while (cursor->base == BASE_VOID);
+        MPF_FAULT("ring.begin.base");
+    } while (cursor->base == BASE_VOID ||
+             atomic_load_explicit(&cursor->shm->first, memory_order_acquire) != cursor->segment);
     cursor->ordinal = cursor->base;
 }
 

@@ -372,6 +372,47 @@ static void test_claimed_once(void) {
 /* ---- deaths ---- */
 
 #ifdef MPF_DEBUG
+static _Atomic int64_t *first_claimed;
+
+static void stop_and_claim(void *point) {
+    char rule[96];
+    struct claimer late;
+    uint64_t ticket;
+    snprintf(rule, sizeof rule, "%s:1:stop", (const char *)point);
+    CHECK_EQUAL(mpf_fault_set(rule), 0);
+    begin(&late, 2);
+    atomic_store(first_claimed, claim(&late, &ticket));
+}
+
+/* A worker begins with the segment at the front, and is stopped until that has come back behind another with tasks in it. */
+static void test_stopped_at_the_front(void) {
+    static char *const points[] = {"ring.begin.first", "ring.begin.base"};
+    for (size_t p = 0; p < COUNT_OF(points); p++) {
+        struct claimer one;
+        int status;
+        setup();
+        first_claimed = check_shared(sizeof *first_claimed);
+        begin(&one, 1);
+        put(0, 8);
+        pid_t pid = check_fork(stop_and_claim, points[p]);
+        CHECK_EQUAL(waitpid(pid, &status, WUNTRACED), pid);
+        CHECK(WIFSTOPPED(status));
+        mpf_off front = atomic_load(&shm->first);
+        for (uint64_t number = 0; number < 320; number++) {
+            if (number > 0)
+                put(number, 8);
+            if (number < 306)
+                claim_and_settle(&one, number);
+        }
+        CHECK_EQUAL(ring.segment_count, 2); /* both are in the chain, */
+        CHECK(atomic_load(&shm->first) != front); /* the other one first */
+        kill(pid, SIGCONT);
+        CHECK_EQUAL(check_wait(pid), 0);
+        CHECK_EQUAL(atomic_load(first_claimed), 306);
+        teardown();
+    }
+}
+
 static void live(struct mpf_ring *own, struct mpf_ring_shm *at) {
     static _Thread_local struct claimer one;
     uint64_t ticket, again;
@@ -431,6 +472,6 @@ CHECK_MAIN({"in_order", test_in_order}, {"segments_are_used_again", test_segment
            {"strange_tickets", test_strange_tickets},
            {"destroying_drops_payloads", test_destroying_drops_payloads}, {"claimed_once", test_claimed_once},
 #ifdef MPF_DEBUG
-           {"kill_the_parent", test_kill_the_parent},
+           {"kill_the_parent", test_kill_the_parent}, {"stopped_at_the_front", test_stopped_at_the_front},
 #endif
 )
