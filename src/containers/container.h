@@ -45,7 +45,8 @@ struct mpf_container_shm {
     uint64_t live;            /* entries */
     uint64_t serial;          /* dict: of the entry that was made last */
     uint64_t foreign;         /* dict: entries whose keys the program's own code compares */
-    uint64_t reserved[2];
+    uint64_t gate;            /* see gate.c */
+    uint64_t reserved;
     /* writers' */
     mpf_off incoming[MPF_PLACES];
     mpf_off outgoing[MPF_PLACES];

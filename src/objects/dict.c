@@ -129,6 +129,7 @@ dict_store(PyObject *self, struct mpf_key *key, PyObject *value)
     if (mpf_entry_encode(mpf_dict_state(self), mpf_dict_arena(self), value, &datum) < 0) {
         return -1;
     }
+    mpf_entry_give_way(mpf_dict_arena(self), mpf_dict_shm(self));
     do {
         rc = mpf_dict_set(mpf_dict_arena(self), mpf_dict_shm(self), &key->key, &datum);
     } while (mpf_dict_again(self, key, &rc, &raised));
@@ -144,6 +145,7 @@ dict_delete(PyObject *self, struct mpf_key *key)
 {
     bool raised = false;
     int rc;
+    mpf_entry_give_way(mpf_dict_arena(self), mpf_dict_shm(self));
     do {
         rc = mpf_dict_remove(mpf_dict_arena(self), mpf_dict_shm(self), &key->key, NULL, NULL);
     } while (mpf_dict_again(self, key, &rc, &raised));

@@ -36,7 +36,12 @@ mpf_dict_again(PyObject *self, struct mpf_key *key, int *rc, bool *raised)
     if (*rc != -EXDEV && *rc != -ESTALE) {
         return false;
     }
-    *raised = mpf_dict_resolve(self, key) < 0;
+    if (*rc == -ESTALE) {
+        key->persistence.arena = mpf_dict_arena(self);
+        key->persistence.container = mpf_dict_shm(self);
+        *raised = mpf_entry_persist(&key->persistence) < 0;
+    }
+    *raised = *raised || mpf_dict_resolve(self, key) < 0;
     return !*raised;
 }
 

@@ -118,8 +118,12 @@ known_renew(PyObject *self, struct mpf_key *key)
     if (key->link_count == 0) {
         return 0;
     }
+    struct mpf_persistence persistence = key->persistence;
+    key->persistence.gated = false; /* goes on with the new one */
     mpf_key_drop(key);
-    return mpf_key_make(mpf_dict_state(self), mpf_dict_arena(self), object, key);
+    int done = mpf_key_make(mpf_dict_state(self), mpf_dict_arena(self), object, key);
+    key->persistence = persistence;
+    return done;
 }
 
 int

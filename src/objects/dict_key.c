@@ -438,6 +438,8 @@ mpf_key_make(struct mpf_state *state, struct mpf_arena *arena, PyObject *object,
     key->room = MPF_KEY_SMALL;
     key->links = NULL;
     key->link_count = 0;
+    key->persistence.failures = 0;
+    key->persistence.gated = false;
     if (key_is_short_ascii(object)) {
         size_t length = (size_t)PyUnicode_GET_LENGTH(object);
         key->small[0] = MPF_OP_ASCII8;
@@ -466,6 +468,8 @@ mpf_key_drop_long(struct mpf_key *key)
         mpf_block_unref(&key->links[--key->link_count]);
     }
     PyMem_RawFree(key->links);
+    mpf_entry_desist(&key->persistence);
+    key->persistence.gated = false;
     key->bytes = key->small;
     key->links = NULL;
 }

@@ -3,6 +3,7 @@
 #define MPF_OBJECTS_DICT_KEY_H
 
 #include "containers/dict.h"
+#include "objects/entry.h"
 #include "objects/handle.h"
 #include "objects/state.h"
 
@@ -13,6 +14,7 @@ struct mpf_key {
     PyObject *object; /* borrowed */
     char *bytes;      /* `small`, or memory of its own */
     size_t used, room;
+    struct mpf_persistence persistence; /* of the operation that the key is made for */
     struct mpf_ref *links; /* owned */
     unsigned link_count;
     char small[MPF_KEY_SMALL];
@@ -25,7 +27,7 @@ void mpf_key_drop_long(struct mpf_key *key);
 static inline void
 mpf_key_drop(struct mpf_key *key)
 {
-    if (key->bytes != key->small || key->links != NULL) {
+    if (key->bytes != key->small || key->links != NULL || key->persistence.gated) {
         mpf_key_drop_long(key);
     }
 }

@@ -198,6 +198,12 @@ dict_batch_resolve(PyObject *self, struct dict_batch *batch)
     return 0;
 }
 
+static struct mpf_persistence
+dict_persistence(PyObject *self)
+{
+    return (struct mpf_persistence){.arena = mpf_dict_arena(self), .container = mpf_dict_shm(self)};
+}
+
 /* ---- update ---- */
 
 int
@@ -211,10 +217,14 @@ mpf_dict_update_from(PyObject *self, PyObject *plain)
     }
     int rc;
     bool raised = false;
+    struct mpf_persistence persistence = dict_persistence(self);
     do {
+        mpf_entry_give_way(mpf_dict_arena(self), mpf_dict_shm(self));
         dict_batch_present(&batch);
         rc = mpf_dict_update(mpf_dict_arena(self), mpf_dict_shm(self), batch.items, batch.count);
-    } while ((rc == -EXDEV || rc == -ESTALE) && !(raised = dict_batch_resolve(self, &batch) < 0));
+        raised = rc == -ESTALE && mpf_entry_persist(&persistence) < 0;
+    } while ((rc == -EXDEV || rc == -ESTALE) && !raised && !(raised = dict_batch_resolve(self, &batch) < 0));
+    mpf_entry_desist(&persistence);
     dict_batch_drop(&batch);
     Py_DECREF(pairs);
     if (rc < 0 && !raised) {
@@ -279,6 +289,7 @@ dict_assign(PyObject *self, PyObject *plain, uint64_t version)
         return -1;
     }
     dict_batch_present(&batch);
+    mpf_entry_give_way(mpf_dict_arena(self), mpf_dict_shm(self));
     int rc = mpf_dict_assign(mpf_dict_arena(self), mpf_dict_shm(self), batch.items, batch.count, version);
     dict_batch_drop(&batch);
     Py_DECREF(pairs);
@@ -293,17 +304,20 @@ PyObject *
 mpf_dict_transact(PyObject *self, PyObject *function)
 {
     uint64_t version;
-    for (;;) {
+    PyObject *result = NULL;
+    int done;
+    MPF_SHARED_CHECK(self);
+    struct mpf_persistence persistence = dict_persistence(self);
+    do {
+        Py_CLEAR(result);
         PyObject *plain = dict_to_plain(self, &version);
-        PyObject *result = plain != NULL ? PyObject_CallOneArg(function, plain) : NULL;
-        int done = result != NULL ? dict_assign(self, plain, version) : -1;
+        result = plain != NULL ? PyObject_CallOneArg(function, plain) : NULL;
+        done = result != NULL ? dict_assign(self, plain, version) : -1;
         Py_XDECREF(plain);
-        if (done == 0) {
-            return result;
-        }
-        Py_XDECREF(result);
-        if (done != -ESTALE || PyErr_CheckSignals() < 0) {
-            return NULL;
-        }
+    } while (done == -ESTALE && mpf_entry_persist(&persistence) == 0);
+    mpf_entry_desist(&persistence);
+    if (done != 0) {
+        Py_CLEAR(result);
     }
+    return result;
 }

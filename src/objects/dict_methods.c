@@ -40,6 +40,9 @@ dict_look_up(PyObject *self, PyObject *object, bool take, bool *missing)
     if (mpf_key_make(mpf_dict_state(self), arena, object, &key) < 0) {
         return NULL;
     }
+    if (take) {
+        mpf_entry_give_way(arena, dict);
+    }
     do {
         rc = take ? mpf_dict_remove(arena, dict, &key.key, buffer, &value) : mpf_dict_get(arena, dict, &key.key, buffer, &value);
     } while (mpf_dict_again(self, &key, &rc, &raised));
@@ -91,6 +94,7 @@ dict_setdefault_key(PyObject *self, struct mpf_key *key, PyObject *fallback)
     if (mpf_entry_encode(mpf_dict_state(self), mpf_dict_arena(self), fallback, &datum) < 0) {
         return NULL;
     }
+    mpf_entry_give_way(mpf_dict_arena(self), dict);
     do {
         rc = mpf_dict_set_default(mpf_dict_arena(self), dict, &key->key, &datum, buffer, &present);
     } while (mpf_dict_again(self, key, &rc, &raised));
@@ -128,6 +132,7 @@ dict_popitem(PyObject *self, PyObject *Py_UNUSED(ignored))
     _Alignas(MPF_CODEC_ALIGN) char key_buffer[MPF_DATUM_COPY_MAX], value_buffer[MPF_DATUM_COPY_MAX];
     struct mpf_fetched key, value;
     MPF_SHARED_CHECK(self);
+    mpf_entry_give_way(mpf_dict_arena(self), mpf_dict_shm(self));
     int rc = mpf_dict_remove_last(mpf_dict_arena(self), mpf_dict_shm(self), key_buffer, &key, value_buffer, &value);
     if (rc == -ENOENT) {
         PyErr_SetString(PyExc_KeyError, "popitem(): dictionary is empty");
@@ -154,6 +159,7 @@ static PyObject *
 dict_clear(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_SHARED_CHECK(self);
+    mpf_entry_give_way(mpf_dict_arena(self), mpf_dict_shm(self));
     mpf_dict_clear(mpf_dict_arena(self), mpf_dict_shm(self));
     Py_RETURN_NONE;
 }

@@ -64,3 +64,23 @@ mpf_entry_from_snapshot(struct mpf_state *state, const struct mpf_snapshot *snap
     }
     return mpf_codec_decode(state->codec, data, bytes, NULL);
 }
+
+int
+mpf_entry_persist(struct mpf_persistence *persistence)
+{
+    if (++persistence->failures >= MPF_GATE_PATIENCE) {
+        persistence->gated = true;
+        Py_BEGIN_ALLOW_THREADS
+        mpf_gate_close(persistence->arena, persistence->container);
+        Py_END_ALLOW_THREADS
+    }
+    return PyErr_CheckSignals();
+}
+
+void
+mpf_entry_desist(struct mpf_persistence *persistence)
+{
+    if (persistence->gated) {
+        mpf_gate_open(persistence->arena, persistence->container);
+    }
+}

@@ -96,6 +96,7 @@ list_set(PyObject *self, Py_ssize_t index, PyObject *value)
 {
     struct mpf_datum datum;
     int rc;
+    mpf_entry_give_way(mpf_list_arena(self), mpf_list_shm(self));
     if (value == NULL) {
         rc = mpf_list_remove(mpf_list_arena(self), mpf_list_shm(self), index, NULL, NULL, NULL);
     } else {

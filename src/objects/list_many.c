@@ -86,6 +86,7 @@ mpf_list_splice_from(PyObject *self, struct mpf_list_range range, PyObject *plai
     if (plain != NULL && (data = list_encode(self, plain, &count)) == NULL) {
         return -1;
     }
+    mpf_entry_give_way(mpf_list_arena(self), mpf_list_shm(self));
     int rc = mpf_list_splice(mpf_list_arena(self), mpf_list_shm(self), range, plain == NULL, data, count, version, &had);
     if (data != NULL) {
         list_drop_data(data, count);
@@ -136,11 +137,21 @@ mpf_list_clear(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* ---- with Python code in the middle ---- */
 
+static struct mpf_persistence
+list_persistence(PyObject *self)
+{
+    return (struct mpf_persistence){.arena = mpf_list_arena(self), .container = mpf_list_shm(self)};
+}
+
 /* After an attempt that answered `done`: whether to make another. */
 static bool
-list_once_more(int done)
+list_once_more(struct mpf_persistence *persistence, int done)
 {
-    return done == -ESTALE && PyErr_CheckSignals() == 0;
+    if (done == -ESTALE && mpf_entry_persist(persistence) == 0) {
+        return true;
+    }
+    mpf_entry_desist(persistence);
+    return false;
 }
 
 PyObject *
@@ -149,13 +160,14 @@ mpf_list_inplace_repeat(PyObject *self, Py_ssize_t times)
     uint64_t version;
     int done;
     MPF_SHARED_CHECK(self);
+    struct mpf_persistence persistence = list_persistence(self);
     do {
         PyObject *plain = mpf_list_to_plain(self, MPF_LIST_ALL, &version);
         PyObject *more = plain != NULL ? PySequence_Repeat(plain, times) : NULL;
         done = more != NULL ? mpf_list_splice_from(self, MPF_LIST_ALL, more, &version) : -1;
         Py_XDECREF(plain);
         Py_XDECREF(more);
-    } while (list_once_more(done));
+    } while (list_once_more(&persistence, done));
     return done == 0 ? Py_NewRef(self) : NULL;
 }
 
@@ -165,6 +177,8 @@ mpf_list_transact(PyObject *self, PyObject *function)
     uint64_t version;
     PyObject *result = NULL;
     int done;
+    MPF_SHARED_CHECK(self);
+    struct mpf_persistence persistence = list_persistence(self);
     do {
         Py_CLEAR(result);
         PyObject *plain = mpf_list_to_plain(self, MPF_LIST_ALL, &version);
@@ -173,7 +187,7 @@ mpf_list_transact(PyObject *self, PyObject *function)
         done = items != NULL ? mpf_list_splice_from(self, MPF_LIST_ALL, items, &version) : -1;
         Py_XDECREF(items);
         Py_XDECREF(plain);
-    } while (list_once_more(done));
+    } while (list_once_more(&persistence, done));
     if (done != 0) {
         Py_CLEAR(result);
     }
@@ -198,6 +212,8 @@ mpf_list_take_out(PyObject *self, PyObject *value)
 {
     uint64_t version;
     int done;
+    MPF_SHARED_CHECK(self);
+    struct mpf_persistence persistence = list_persistence(self);
     do {
         PyObject *plain = mpf_list_to_plain(self, MPF_LIST_ALL, &version);
         Py_ssize_t index = plain != NULL ? list_position(plain, value) : -2;
@@ -206,10 +222,11 @@ mpf_list_take_out(PyObject *self, PyObject *value)
             PyErr_SetString(PyExc_ValueError, "list.remove(x): x not in list");
         }
         if (index < 0) {
+            mpf_entry_desist(&persistence);
             return NULL;
         }
         done = mpf_list_remove(mpf_list_arena(self), mpf_list_shm(self), index, &version, NULL, NULL);
-    } while (list_once_more(done));
+    } while (list_once_more(&persistence, done));
     if (done < 0 && done != -ESTALE) {
         return mpf_errors_raise(done);
     }
@@ -222,6 +239,7 @@ PyObject *
 mpf_list_reverse(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_SHARED_CHECK(self);
+    mpf_entry_give_way(mpf_list_arena(self), mpf_list_shm(self));
     int rc = mpf_list_arrange(mpf_list_arena(self), mpf_list_shm(self), NULL, NULL);
     if (rc < 0) {
         return mpf_errors_raise(rc);
@@ -298,12 +316,13 @@ mpf_list_sort(PyObject *self, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OO:sort", names, &key, &reverse)) {
         return NULL;
     }
+    struct mpf_persistence persistence = list_persistence(self);
     do {
         PyObject *plain = mpf_list_to_plain(self, MPF_LIST_ALL, &version);
         PyObject *numbers = plain != NULL ? list_sorted_numbers(plain, key, reverse) : NULL;
         done = numbers != NULL ? list_arrange(self, numbers, &version) : -1;
         Py_XDECREF(plain);
         Py_XDECREF(numbers);
-    } while (list_once_more(done));
+    } while (list_once_more(&persistence, done));
     return done == 0 ? Py_NewRef(Py_None) : NULL;
 }

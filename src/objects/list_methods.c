@@ -19,6 +19,7 @@ list_insert_at(PyObject *self, int64_t index, PyObject *value)
     if (mpf_entry_encode(mpf_list_state(self), mpf_list_arena(self), value, &datum) < 0) {
         return NULL;
     }
+    mpf_entry_give_way(mpf_list_arena(self), mpf_list_shm(self));
     int rc = mpf_list_insert(mpf_list_arena(self), mpf_list_shm(self), index, &datum);
     mpf_datum_drop(&datum);
     if (rc < 0) {
@@ -60,6 +61,7 @@ list_pop(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     if (nargs == 1 && (index = PyNumber_AsSsize_t(args[0], PyExc_IndexError)) == -1 && PyErr_Occurred()) {
         return NULL;
     }
+    mpf_entry_give_way(mpf_list_arena(self), mpf_list_shm(self));
     int rc = mpf_list_remove(mpf_list_arena(self), mpf_list_shm(self), index, NULL, buffer, &value);
     if (rc == -ERANGE) {
         bool empty = mpf_container_count(mpf_list_arena(self), mpf_list_shm(self)) == 0;

@@ -34,7 +34,7 @@ def user(shared, begun, done, appended):
             shared.extend([number, number])
             shared[USERS * OWN:] = [number, number]
         assert len(shared) >= USERS * OWN
-        number_of(shared[draw.randrange(len(shared) // 2)])
+        number_of(shared[draw.randrange(USERS * OWN)])
     return work
 
 
