@@ -41,7 +41,7 @@ struct mpf_crew_entries {
 
 /* Results that were taken from the lanes; private memory. */
 struct mpf_crew_batch {
-    _Alignas(64) char buffer[MPF_CREW_BUFFER_BYTES];
+    _Alignas(16) char buffer[MPF_CREW_BUFFER_BYTES];
     struct mpf_crew_result results[MPF_CREW_BATCH];
     unsigned next, count;
     unsigned users; /* deliveries that read from it */
