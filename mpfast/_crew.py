@@ -383,7 +383,8 @@ class Supervisor:
         death = Death(process, exitcode, held, worker.stacks.read() if exitcode else "", ready)
         worker.release()
         del self._by_process[process]
-        self.workers.remove(process)
+        if not self.crew.closed:  # of a pool that has ended in order its last workers can be looked at
+            self.workers.remove(process)
         process.join()
         util.debug("cleaning up worker %d", death.pid)
         return death
@@ -448,12 +449,12 @@ class Supervisor:
         """For a closed crew: whether everything is done and all workers have left."""
         if self._has_work():
             self.listen()
-            if self.failure is None or self.workers:
+            if self.failure is None or self._by_process:
                 return False
             self.fail_all(self.failure)
         if not self.crew.closed:
             self.crew.close()
-        return not self.workers
+        return not self._by_process
 
     def close(self):
         """No more tasks: workers leave when all are done, and the thread ends."""
