@@ -20,6 +20,13 @@ def small_dict():
     return record
 
 
+def small_dicts(count):
+    """That many equal :func:`small_dict` that share no value, as those of a program do not: one pickle of many would
+    otherwise hold the values of the first only."""
+    pickled = pickle.dumps(small_dict())
+    return [pickle.loads(pickled) for _ in range(count)]
+
+
 def block(size, number=0):
     """`size` bytes; those of different numbers are different objects with different contents."""
     return number.to_bytes(8, "little") * (size // 8)

@@ -1,6 +1,7 @@
 """Queue, SimpleQueue, JoinableQueue and other fast queues."""
 from __future__ import annotations
 
+import itertools
 import time
 
 from benchmarks import observe, payloads
@@ -29,12 +30,12 @@ def _flow(impl, queue, producers, consumers, produce, consume):
     return Crew(impl.fork, *[producer] * producers, *[consumer] * consumers)
 
 
-def _plain(queue, item=None):
-    """``(produce, consume)`` with plain put and get, of small ints unless there is an `item`."""
+def _plain(queue, items=None):
+    """``(produce, consume)`` with plain put and get, of small ints unless there are `items` (a list, used in turn)."""
     def produce(n):
         put = queue.put
-        for i in range(n):
-            put(i if item is None else item)
+        for item in range(n) if items is None else itertools.islice(itertools.cycle(items), n):
+            put(item)
 
     def consume(n):
         get = queue.get
@@ -83,17 +84,21 @@ _shape(1, 4, bar=10)
 _shape(4, 4, bar=15)
 
 
-def _large(key, title, make_item, **attributes):
+def _large(key, title, make_items, **attributes):
+    """`make_items`: function of a number of different objects; as many as a library may send in one go are needed."""
     def setup(impl):
         queue = impl.queue()
-        with _flow(impl, queue, 1, 1, *_plain(queue, make_item())) as crew:
+        count = impl.size(SHARES * min(attributes["most"], 500), SHARES)
+        with _flow(impl, queue, 1, 1, *_plain(queue, make_items(count))) as crew:
             yield crew.elapsed
     add(key, title, setup, uses="queue", operations=SHARES, **attributes)
 
 
-_large("queue.dict", "Queue 1→1, 1 KiB dict", payloads.small_dict, bar=6, usual=16e-6, most=50_000)
-_large("queue.1mib", "Queue 1→1, 1 MiB bytes", lambda: payloads.block(payloads.MIB), bar=10, usual=2.3e-3, most=25)
-_large("queue.array", "Queue 1→1, 8 MiB numpy array", lambda: payloads.array(8), bar=12, usual=27e-3, most=5)
+_large("queue.dict", "Queue 1→1, 1 KiB dict", payloads.small_dicts, bar=6, usual=16e-6, most=50_000)
+_large("queue.1mib", "Queue 1→1, 1 MiB bytes",
+       lambda count: [payloads.block(payloads.MIB, i) for i in range(count)], bar=10, usual=2.3e-3, most=25)
+_large("queue.array", "Queue 1→1, 8 MiB numpy array",
+       lambda count: [payloads.array(8, i) for i in range(count)], bar=12, usual=27e-3, most=5)
 
 
 def _pingpong(make, uses, impl, pause=0.0):
