@@ -143,6 +143,8 @@ def _prepare(data):
     if "init_main_from_name" in data:
         _import_main_by_name(data["init_main_from_name"])
     elif "init_main_from_path" in data:
+        if data.get("mpfast_main"):
+            _load_code(data["init_main_from_path"], data["mpfast_main"])
         _import_main_by_path(data["init_main_from_path"])
 
 
@@ -171,10 +173,44 @@ def _import_main_by_path(path):
         from multiprocessing import spawn
         spawn._fixup_main_from_path(path)
         return
+    _run_main(code_of(path), path, dict(__cached__=None, __loader__=None, __package__="", __spec__=None))
+
+
+_compiled: dict = {}  # path -> (signature of the file, code)
+
+
+def code_of(path):
+    """The code of the program in the file *path*, compiled once."""
     from io import open_code
+    known, code = _compiled.get(path, (None, None))
+    if known is not None and known == _signature(os.stat(path)):
+        return code
     with open_code(os.path.abspath(path)) as file:
+        signature = _signature(os.fstat(file.fileno()))
         code = compile(file.read(), path, "exec", dont_inherit=True)
-    _run_main(code, path, dict(__cached__=None, __loader__=None, __package__="", __spec__=None))
+    _compiled[path] = signature, code
+    return code
+
+
+def dump_code(path):
+    """What code_of(path) has found, for another process."""
+    from marshal import dumps
+    signature, code = _compiled[path]
+    return signature, dumps(code)
+
+
+def _load_code(path, dumped):
+    from marshal import loads
+    signature, code = dumped
+    try:
+        if signature == _signature(os.stat(path)):
+            _compiled[path] = signature, loads(code)
+    except OSError:
+        pass  # importing it will say so
+
+
+def _signature(status):
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _run_main(code, path, names):

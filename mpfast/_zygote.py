@@ -128,12 +128,11 @@ def _state_to_begin_with():
     """What the server is to import, and where it finds that."""
     from . import spawn
     from .forkserver import _forkserver
-    state = {"preload": list(_forkserver._preload_modules or ())}
+    data = spawn.get_preparation_data("ignore")
+    state = {"preload": list(_forkserver._preload_modules or ()), "main_path": data.get("init_main_from_path")}
     if state["preload"]:
-        data = spawn.get_preparation_data("ignore")
+        state["preload_main"] = _preloads_main(type(_forkserver))
         state.update((key, data[key]) for key in ("sys_path", "sys_argv") if key in data)
-        if _preloads_main(type(_forkserver)):
-            state["main_path"] = data.get("init_main_from_path")
     return state
 
 
@@ -157,6 +156,7 @@ def main(control, state):
     from . import util
     util._close_stdin()
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _compile_main(state["main_path"])
     be_child = _child_of(former)
     gc.collect()
     gc.freeze()
@@ -181,7 +181,7 @@ def _preload(state):
         sys.argv[:] = state["sys_argv"]
     if "sys_path" in state:
         sys.path[:] = state["sys_path"]
-    if "__main__" in state["preload"] and state.get("main_path") is not None:
+    if "__main__" in state["preload"] and state["preload_main"] and state["main_path"] is not None:
         process.current_process()._inheriting = True
         try:
             spawn.import_main_path(state["main_path"])
@@ -197,6 +197,16 @@ def _preload(state):
             stream.flush()  # or every child would print it again
         except (AttributeError, ValueError, OSError):
             pass
+
+
+def _compile_main(path):
+    """Compile the main module, which each child runs, but do not run it here."""
+    from ._child import code_of
+    if path is not None and path.endswith(".py"):
+        try:
+            code_of(path)
+        except Exception:
+            pass  # each child says so
 
 
 def _child_of(former):

@@ -32,11 +32,10 @@ if hasattr(_popen_fork, "watching"):
     class Popen(original("multiprocessing.popen_spawn_posix", "Popen")):
 
         def _launch(self, process_obj):
-            described = describe(self, process_obj)
             if _is_plain():
-                self._launch_lean(described, _child.follows(process_obj))
+                self._launch_lean(describe(self, process_obj, compiled=True), _child.follows(process_obj))
             else:
-                self._launch_as_stdlib(described)
+                self._launch_as_stdlib(describe(self, process_obj))
 
         def _launch_lean(self, described, follow):
             tracker = _tracker.share()
@@ -67,9 +66,14 @@ if hasattr(_popen_fork, "watching"):
             _write(writer, described)
 
 
-    def describe(popen, process_obj):
-        """What a child is told: two pickles, of the preparation data and of the process object."""
+    def describe(popen, process_obj, compiled=False):
+        """What a child is told: two pickles, of the preparation data and of the process object.
+
+        compiled: whether with the main module's code, which saves the child compiling it.
+        """
         data = spawn.get_preparation_data(process_obj._name)
+        if compiled and "init_main_from_path" in data:
+            data["mpfast_main"] = _marshalled(data["init_main_from_path"])
         file = io.BytesIO()
         set_spawning_popen(popen)
         try:
@@ -78,6 +82,20 @@ if hasattr(_popen_fork, "watching"):
         finally:
             set_spawning_popen(None)
         return file.getbuffer()
+
+
+    _marshalled_main: dict = {}  # path -> (code, what a child gets)
+
+
+    def _marshalled(path):
+        try:
+            code = _child.code_of(path)
+        except Exception:
+            return None  # the child says so
+        known = _marshalled_main.get(path)
+        if known is None or known[0] is not code:
+            known = _marshalled_main[path] = code, _child.dump_code(path)
+        return known[1]
 
 
     def in_memory(*pieces):
