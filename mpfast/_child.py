@@ -34,6 +34,11 @@ def follows(process):
                 os.environ.get("MPFAST_ORPHANS", "") != "keep")
 
 
+def untouched(module, *names):
+    """Whether the functions *names* of *module* are the module's own, not what a program has put in their place."""
+    return all(getattr(getattr(module, name), "__globals__", None) is vars(module) for name in names)
+
+
 class _Later(type(sys)):
     """Stands for a module while others are imported that name it but do not use it yet.
 

@@ -222,7 +222,7 @@ def _child_of(former):
     server = forkserver._forkserver
     interrupt, restore = int(_signal.SIGINT), _signal.signal
     runs_atexit = sys.version_info >= (3, 13)
-    stdlib_main, stdlib_prepare = spawn._main, spawn.prepare
+    lean = _child.untouched(spawn, "_main", "prepare")
     load, end, set_inheritable = _child.load, os._exit, os.set_inheritable
 
     def be_child(client, sentinel, fds):
@@ -238,7 +238,7 @@ def _child_of(former):
             set_inheritable(zygote._control, False)
             if sentinel < 0:
                 sentinel = _child.ended()
-            if spawn._main is stdlib_main and spawn.prepare is stdlib_prepare:
+            if lean:
                 code = load(open(data, "rb"))._bootstrap(sentinel)
             else:
                 code = spawn._main(data, sentinel)

@@ -17,7 +17,6 @@ if hasattr(_popen_fork, "watching"):
 
     __all__ = ["Popen"]
 
-    _stdlib_command_line = spawn.get_command_line
     _PROGRAM = ("import marshal; f = open(%d, 'rb'); d = {'__name__': 'mpfast._child', '__file__': %r}; "
                 "exec(marshal.loads(f.read(%d)), d); d['main'](f, %d, %d, %r)")
 
@@ -113,7 +112,7 @@ if hasattr(_popen_fork, "watching"):
 
     def _is_plain():
         """Whether the child is this very interpreter, started as the standard library starts it."""
-        return (spawn.get_command_line is _stdlib_command_line and not getattr(sys, "frozen", False) and
+        return (_child.untouched(spawn, "get_command_line") and not getattr(sys, "frozen", False) and
                 sys.executable and os.fsencode(spawn.get_executable()) == os.fsencode(sys.executable))
 
 

@@ -1,0 +1,335 @@
+"""The start methods: how a child comes to be, what it imports, which processes there are besides."""
+import os
+import signal
+import sys
+
+import pytest
+
+import mpfast
+from mpfast import _native, popen_fork
+
+from conftest import METHODS
+
+pytestmark = pytest.mark.skipif(not _native.ENABLED or not hasattr(popen_fork, "watching"), reason="needs pidfds")
+
+CHILDREN = """
+import os
+def children():
+    names = set()
+    for pid in os.listdir("/proc"):
+        if pid.isdigit():
+            try:
+                fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == os.getpid() and fields[0] != "Z":
+                names.add(int(pid))
+    return names
+"""
+
+
+def test_a_spawned_process_is_alone(code):
+    assert code(CHILDREN + """
+import time
+import mpfast
+p = mpfast.get_context("spawn").Process(target=time.sleep, args=(600,))
+p.start()
+print(children() == {p.pid})
+p.kill()
+p.join()
+""") == "True\n"
+
+
+def test_a_spawned_process_imports_what_it_needs(code):
+    assert code("""
+import sys
+import mpfast
+ctx = mpfast.get_context("spawn")
+reader, writer = ctx.Pipe()
+p = ctx.Process(target=exec, args=("import sys, os; os.write(1, ascii(sorted(sys.modules)).encode())",))
+p.start()
+p.join()
+""").count("subprocess") == 0
+
+
+@pytest.mark.parametrize("method", ("spawn", "forkserver"))
+def test_shared_memory_of_a_child_outlives_it_without_a_word(python, tmp_path, method):
+    (tmp_path / "program.py").write_text("""
+import sys
+import mpfast
+from multiprocessing import shared_memory
+
+def create(queue):
+    memory = shared_memory.SharedMemory(create=True, size=10)
+    memory.buf[0] = 7
+    memory.close()
+    queue.put(memory.name)
+
+if __name__ == "__main__":
+    ctx = mpfast.get_context(sys.argv[1])
+    queue = ctx.SimpleQueue()
+    for _ in range(2):
+        p = ctx.Process(target=create, args=(queue,))
+        p.start()
+        p.join()
+        memory = shared_memory.SharedMemory(queue.get())
+        print(memory.buf[0])
+        memory.close()
+        memory.unlink()
+""")
+    done = python("program.py", method)
+    assert (done.stdout, done.stderr) == ("7\n7\n", "")
+
+
+MAIN = """
+import multiprocessing
+import sys
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+def show(point):
+    main = sys.modules["__main__"]
+    print(type(point) is Point, point.x, __name__, main is sys.modules["__mp_main__"], main.__spec__ and main.__spec__.name,
+          main.__package__, main.__loader__ is None, sys.argv, sys.path[:1] == [sys.path[0]], main.__doc__)
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    p = multiprocessing.Process(target=show, args=(Point(5),))
+    p.start()
+    p.join()
+    print(p.exitcode)
+"""
+
+
+@pytest.mark.parametrize("way", ("script", "module", "package", "directory", "no suffix"))
+def test_the_main_module_of_a_spawned_process(python, tmp_path, way):
+    def outcome(source):
+        place = tmp_path / "package"
+        place.mkdir(exist_ok=True)
+        (place / "__init__.py").write_text("")
+        for name in ("program.py", "package/inner.py", "package/__main__.py", "program"):
+            (tmp_path / name).write_text(source)
+        arguments = {"script": ["program.py"], "module": ["-m", "program"], "package": ["-m", "package.inner"],
+                     "directory": ["package"], "no suffix": ["program"]}[way]
+        done = python(*arguments, "argument")
+        return done.returncode, done.stdout, done.stderr.splitlines()[-1:]
+
+    expected = outcome(MAIN)
+    assert "5 __mp_main__" in expected[1] or way == "directory"
+    assert outcome(MAIN.replace("import multiprocessing\n", "import mpfast as multiprocessing\n")) == expected
+
+
+def test_a_main_module_that_has_changed_is_read_again(code, tmp_path):
+    path = tmp_path / "changing.py"
+    path.write_text("def show():\n    print('before')\n")
+    assert code(f"""
+import sys
+import mpfast
+import mpfast._child
+sys.modules["__main__"].__file__ = {str(path)!r}
+path = {str(path)!r}
+ctx = mpfast.get_context("spawn")
+class Show:
+    def __reduce__(self):
+        return eval, ("print(__import__('sys').modules['__mp_main__'].show.__code__.co_consts[1])",)
+for text in ("before", "after, and longer"):
+    open(path, "w").write("def show():\\n    print(%r)\\n" % text)
+    p = ctx.Process(target=id, args=(Show(),))
+    p.start()
+    p.join()
+""") == "before\nafter, and longer\n"
+
+
+@pytest.mark.parametrize("options", (["-O"], ["-X", "dev"], ["-W", "error::UserWarning", "-s"], ["-X", "utf8=1", "-b"]))
+def test_a_spawned_process_has_the_flags_of_its_parent(python, tmp_path, options):
+    (tmp_path / "program.py").write_text("""
+import sys
+import mpfast
+def show():
+    print(sys.flags, sys.warnoptions, sorted(sys._xoptions.items()))
+if __name__ == "__main__":
+    show()
+    sys.stdout.flush()
+    p = mpfast.get_context("spawn").Process(target=show)
+    p.start()
+    p.join()
+""")
+    parent, child = python(*options, "program.py").stdout.splitlines()
+    assert parent == child
+
+
+def test_replaced_functions_of_spawn_are_used(python, tmp_path):
+    (tmp_path / "program.py").write_text("""
+import sys
+import mpfast
+from multiprocessing import spawn
+
+def replace(name):
+    former = getattr(spawn, name)
+    def replacement(*args, **kwargs):
+        print(name, sorted(kwargs))
+        return former(*args, **kwargs)
+    setattr(spawn, name, replacement)
+
+if __name__ == "__main__":
+    for name in ("get_preparation_data", "get_command_line", "get_executable"):
+        replace(name)
+    sys.stdout.flush()
+    p = mpfast.get_context("spawn").Process(target=print, args=("child",))
+    p.start()
+    p.join()
+""")
+    lines = python("-u", "program.py").stdout.splitlines()
+    assert "get_preparation_data []" in lines
+    assert "get_command_line ['pipe_handle', 'tracker_fd']" in lines
+    assert lines[-1] == "child"
+
+
+def test_a_bootstrap_that_is_replaced_is_used(python, tmp_path):
+    (tmp_path / "program.py").write_text("""
+import sys
+import mpfast
+from multiprocessing.process import BaseProcess
+former = BaseProcess._bootstrap
+def _bootstrap(self, *args, **kwargs):
+    print("replaced", flush=True)
+    return former(self, *args, **kwargs)
+BaseProcess._bootstrap = _bootstrap
+if __name__ == "__main__":
+    for method in mpfast.get_all_start_methods():
+        p = mpfast.get_context(method).Process(target=print, args=(method,))
+        p.start()
+        p.join()
+""")
+    assert python("-u", "program.py").stdout.split() == ["replaced", "fork", "replaced", "spawn", "replaced", "forkserver"]
+
+
+# --- the fork server --------------------------------------------------------------------------------------------------
+
+
+def get_pid():
+    return os.getpid()
+
+
+def test_what_is_preloaded_is_there(python, tmp_path):
+    (tmp_path / "preloaded.py").write_text("import os\npid = os.getpid()\nprint('preloaded', end='')\n")
+    (tmp_path / "program.py").write_text("""
+import os
+import mpfast
+def show():
+    import preloaded
+    print(preloaded.pid == os.getppid())
+if __name__ == "__main__":
+    ctx = mpfast.get_context("forkserver")
+    ctx.set_forkserver_preload(["preloaded", "not_there"])
+    for _ in range(2):
+        p = ctx.Process(target=show)
+        p.start()
+        p.join()
+""")
+    assert python("program.py").stdout == "preloadedTrue\nTrue\n"
+
+
+def wait_for(connection):
+    connection.poll(None)
+
+
+def test_a_fork_server_that_is_killed_is_replaced():
+    from mpfast._zygote import zygote
+    ctx = mpfast.get_context("forkserver")
+    theirs, ours = ctx.Pipe()
+    running = ctx.Process(target=wait_for, args=(theirs,))
+    running.start()
+    former = zygote.pid
+    os.kill(former, signal.SIGKILL)
+    processes = [ctx.Process(target=get_pid) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert zygote.pid != former
+    assert running.is_alive()
+    ours.send(None)
+    running.join()
+    assert running.exitcode == 255
+
+
+def start_another(connection):
+    process = mpfast.get_context("forkserver").Process(target=get_pid)
+    process.start()
+    process.join()
+    connection.send((os.getppid(), process.exitcode))
+
+
+@pytest.mark.parametrize("method", ("fork", "forkserver"))
+def test_children_use_the_fork_server_too(method):
+    from mpfast._zygote import zygote
+    zygote.ensure_running()
+    ctx = mpfast.get_context(method)
+    theirs, ours = ctx.Pipe()
+    process = ctx.Process(target=start_another, args=(theirs,))
+    process.start()
+    assert ours.recv() == (zygote.pid if method == "forkserver" else os.getpid(), 0)
+    process.join()
+
+
+def test_many_children_at_once():
+    ctx = mpfast.get_context("forkserver")
+    processes = [ctx.Process(target=sys.exit, args=(i,)) for i in range(20)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == list(range(20))
+
+
+def test_too_many_descriptors_are_an_error():
+    ctx = mpfast.get_context("forkserver")
+    process = ctx.Process(target=get_pid)
+    from multiprocessing.reduction import DupFd
+
+    class Descriptors:
+        def __reduce__(self):
+            return list, ([DupFd(0) for _ in range(260)],)
+
+    process._args = (Descriptors(),)
+    with pytest.raises(ValueError, match="too many fds"):
+        process.start()
+
+
+def test_the_end_of_the_program_is_the_end_of_the_fork_server(python, tmp_path):
+    (tmp_path / "program.py").write_text("""
+import os
+import mpfast
+from mpfast._zygote import zygote
+if __name__ == "__main__":
+    p = mpfast.get_context("forkserver").Process(target=len, args=((),))
+    p.start()
+    p.join()
+    print(zygote.pid)
+""")
+    pid = int(python("program.py").stdout)
+    try:
+        server = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    import select
+    assert select.select([server], [], [], 30)[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_opting_out_of_following(method, monkeypatch):
+    from mpfast._child import follows
+    process = mpfast.get_context(method).Process(target=get_pid, daemon=True)
+    assert follows(process)
+    process.outlive_parent = True
+    assert not follows(process)
+    del process.outlive_parent
+    monkeypatch.setenv("MPFAST_ORPHANS", "keep")
+    assert not follows(process)
+    monkeypatch.delenv("MPFAST_ORPHANS")
+    process.daemon = False
+    assert not follows(process)
