@@ -191,12 +191,11 @@ print(manager.Counter().add(2), sorted(iter(d)), d._getvalue()["a"])
 """
 
 
-@pytest.mark.parametrize("method", ["fork"])
-def test_shared_objects_seen_from_afar(method):
+def test_shared_objects_seen_from_afar():
     TASKS.put("local")
     LOCK.acquire()
     try:
-        with Mine(("127.0.0.1", 0), KEY, ctx=mpfast.get_context(method)) as manager:
+        with Mine(("127.0.0.1", 0), KEY, ctx=mpfast.get_context("fork")) as manager:
             done = Plain(SEE, repr(manager.address), repr(KEY)).finish()
     finally:
         LOCK.release()
@@ -227,12 +226,12 @@ print(d.copy())
 def test_a_queue_of_its_own_server(code):
     # What most programs with a manager on another host look like.
     serve = """
-import queue, sys
+import mpfast, queue
 from mpfast.managers import BaseManager
 tasks = queue.Queue()
 class QueueManager(BaseManager): pass
 QueueManager.register("get_queue", callable=lambda: tasks)
-manager = QueueManager(address=("127.0.0.1", 0), authkey=b"a key")
+manager = QueueManager(address=("127.0.0.1", 0), authkey=b"a key", ctx=mpfast.get_context("fork"))
 manager.start()
 print(manager.address, flush=True)
 print(manager.get_queue().get(), flush=True)
