@@ -1026,9 +1026,11 @@ def eat(size):
 
 
 def test_a_worker_leaves_when_it_has_grown_too_large(team):
-    connection = start_reporting(team, max_memory=300 << 20)
+    with open("/proc/self/statm") as statm:
+        resident = int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+    connection = start_reporting(team, max_memory=resident + (100 << 20))
     assert team.call(square, 2) == 4
-    team.call(eat, 400 << 20)
+    team.call(eat, 200 << 20)
     assert reason(connection) == "memory"
 
 
