@@ -1,4 +1,5 @@
-/* Receivers: where the results of a crew's tasks go. See receiver.c (one value, or a list) and stream.c (one by one). */
+/* Receivers: where the results of a crew's tasks go. See receiver.c (one value, or a list) and stream.c (one by
+ * one); receiver_result.c is what results do to the former. */
 #ifndef MPF_OBJECTS_RECEIVER_H
 #define MPF_OBJECTS_RECEIVER_H
 
@@ -66,6 +67,9 @@ int mpf_receiver_wait_with(struct mpf_receiver *receiver, PyObject *crew, int64_
 PyObject *mpf_receiver_raise_timeout(struct mpf_state *state);
 /* Raises value, which should be an exception; returns NULL. */
 PyObject *mpf_receiver_raise(PyObject *value);
+
+/* Makes it ready with a new reference to value, complete or not, and wakes who waits. Whether it was not ready before. */
+bool mpf_receiver_finish(struct mpf_receiver *receiver, bool ok, PyObject *value);
 
 /* A list has only so many pieces. */
 void mpf_receiver_set_pieces(struct mpf_receiver *receiver, int64_t pieces);
