@@ -1,4 +1,5 @@
 """What a worker process of a crew runs, and what it leaves behind when it crashes."""
+import faulthandler
 import os
 import signal
 import stat
@@ -35,7 +36,6 @@ class Stacks:
 
 def _record_crashes(address):
     """Have faulthandler write to the file at *address*, unless the program has it write somewhere else."""
-    import faulthandler
     if address is None or faulthandler.is_enabled():
         return
     try:
