@@ -3,6 +3,7 @@
 MPFAST_KILLS in the environment is the number of kills of each test (2,000 for the full proof).
 """
 import concurrent.futures
+import contextlib
 import gc
 import inspect
 import mmap
@@ -197,7 +198,8 @@ def test_maps_whose_workers_are_killed(no_leak, mode):
                     if number == 20:
                         alive = [pid for pid in list(executor._processes) if pid in at_work]
                         if alive:
-                            os.kill(rng.choice(alive), signal.SIGKILL)
+                            with contextlib.suppress(ProcessLookupError):
+                                os.kill(rng.choice(alive), signal.SIGKILL)
             except BrokenProcessPool:
                 complete = False
             assert seen == list(range(200 if complete else len(seen)))

@@ -110,11 +110,11 @@ class ExecutorSupervisor(Supervisor):
         left = max(0, int((self._look_at - time.monotonic()) * 1000) + 1)
         return left if milliseconds is None else min(left, milliseconds)
 
-    def _collect(self):
+    def _collect(self, ready):
         if self.watching and self._look_at is not None and time.monotonic() >= self._look_at:
             self._look_at = None
             self.listen()
-        super()._collect()
+        super()._collect(ready)
         if self.watching and self._look_at is None and not self.crew.pending:
             self.watching = False
             if self.crew.pending:  # since a moment ago, by who saw that we were watching
