@@ -41,11 +41,12 @@ check() {
     done
 }
 
-for model in ${*:-mutex.pml park.pml ring.pml}; do
+for model in ${*:-mutex.pml park.pml ring.pml crew.pml}; do
     case $model in
     mutex.pml) invalid_end= check mutex.pml NO_RECHECK KEEP_TOKEN LOSE_WAITERS ;;
     park.pml) invalid_end=-E check park.pml NO_LIFE NO_EPOCH NO_CHAIN ;; # -E: a waiter may wait for ever for a permit
     ring.pml) invalid_end=-E check ring.pml NO_VOID NO_ORDINAL NO_FRONT ;; # -E: a worker that has nothing to do sleeps for ever
+    crew.pml) invalid_end=-E check crew.pml NO_ROUSE NO_LOOK NO_RESET ;; # -E: likewise
     *) echo "no such model: $model" >&2; exit 2 ;;
     esac
 done
