@@ -2,6 +2,7 @@
 import os
 import select
 import signal
+import time
 
 import pytest
 
@@ -203,7 +204,7 @@ def wait_for_interrupt(connection):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs have it ignored
     try:
         connection.send("ready")
-        connection.poll(None)
+        time.sleep(600)
     except KeyboardInterrupt:
         raise SystemExit(5)
 
