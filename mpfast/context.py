@@ -49,8 +49,7 @@ class _Factories:
 
     def Pipe(self, duplex=True):
         """Returns two connection objects, the ends of a pipe; with *duplex* false (reader, writer)."""
-        from .connection import Pipe
-        return Pipe(duplex)
+        return _submodules.connection.Pipe(duplex)
 
     def Lock(self):
         """Returns a non-recursive lock."""
@@ -82,18 +81,15 @@ class _Factories:
 
     def Queue(self, maxsize=0):
         """Returns a queue of at most *maxsize* items (0: no bound)."""
-        from .queues import Queue
-        return Queue(maxsize, ctx=self.get_context())
+        return _submodules.queues.Queue(maxsize, ctx=self.get_context())
 
     def JoinableQueue(self, maxsize=0):
         """Returns a queue of at most *maxsize* items with task_done() and join()."""
-        from .queues import JoinableQueue
-        return JoinableQueue(maxsize, ctx=self.get_context())
+        return _submodules.queues.JoinableQueue(maxsize, ctx=self.get_context())
 
     def SimpleQueue(self):
         """Returns a queue with get(), put() and empty() only."""
-        from .queues import SimpleQueue
-        return SimpleQueue(ctx=self.get_context())
+        return _submodules.queues.SimpleQueue(ctx=self.get_context())
 
     def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, *,
              max_memory_per_child=None):
