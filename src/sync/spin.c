@@ -11,7 +11,8 @@
  * A turn with a permit is a few pause instructions; every CLOCK_TURNS turns the CPU is offered to whoever is ready to run on
  * it, because what is waited for may be exactly that. Without a permit there are more waiters than CPUs: after a short
  * grace, in which the permit's last holder often lets go, each turn offers the CPU. A yield that took longer than a
- * sleep would have means that others need the CPU for long: the spin ends, and counts as lost even if it was won. */
+ * sleep would have means that others need the CPU for long: the spin ends, and counts as lost even if it was won. One that took a
+ * time slice means that there are more who want to run than CPUs: nothing in this process spins for CROWDED_NS. */
 #include "sync/spin.h"
 
 #include <sched.h>
@@ -27,8 +28,14 @@
 #define GRACE_TURNS 32
 #define PAUSES 4
 #define CLOCK_TURNS 16
+#define SLICE_NS (1000 * 1000) /* a yield that takes longer went to somebody who wants the CPU for as long as he gets it */
+#define CROWDED_NS (50 * 1000 * 1000)
 
 static _Atomic uint32_t sites[SITES]; /* score stored as its distance from SCORE_START, so that zero is the start */
+
+/* Until then (monotonic ns) others need the CPUs: to offer one of them for a moment is to lose it for a whole time slice, where a
+ * sleeper is given one as soon as he is woken. */
+static _Atomic int64_t crowded_until;
 
 static uint32_t site_score(uint32_t site) { return (site + SCORE_START) & 0xffff; }
 static uint32_t site_skipped(uint32_t site) { return (site + SCORE_START) >> 16; }
@@ -63,9 +70,12 @@ void mpf_spin_begin(struct mpf_spin *spin, struct mpf_park *park, const void *wo
     spin->active = park->deadline > 0 && mpf_process_cpus() > 1 && worth_trying(spin->site);
     if (!spin->active)
         return;
+    int64_t now = mpf_clock_now();
+    spin->active = now >= atomic_load_explicit(&crowded_until, memory_order_relaxed);
+    if (!spin->active)
+        return;
     if (park->contended)
         mpf_park_begin(park);
-    int64_t now = mpf_clock_now();
     spin->until = now + MPF_SPIN_NS;
     if (park->deadline < spin->until)
         spin->until = park->deadline;
@@ -80,10 +90,14 @@ bool mpf_spin_next(struct mpf_spin *spin) {
         spin->permit = mpf_participant_spin_begin(spin->park->arena);
     bool yield = !spin->permit && spin->turns >= GRACE_TURNS;
     if (spin->turns % CLOCK_TURNS == 0 || yield) {
-        if (mpf_clock_now() >= spin->until)
+        int64_t before = mpf_clock_now();
+        if (before >= spin->until)
             return false;
         sched_yield();
-        spin->late = mpf_clock_now() >= spin->until;
+        int64_t after = mpf_clock_now();
+        spin->late = after >= spin->until;
+        if (after - before > SLICE_NS)
+            atomic_store_explicit(&crowded_until, after + CROWDED_NS, memory_order_relaxed);
         return true;
     }
     for (int i = 0; i < PAUSES; i++)
