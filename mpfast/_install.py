@@ -51,11 +51,13 @@ _SPAWN = "multiprocessing.spawn"
 _HOOKED = frozenset([*REPLACED, _SPAWN])
 _COUNTERPARTS = {f"mpfast.{module.removeprefix('multiprocessing.')}": module for module in REPLACED}
 
+_OWN = f"{__package__}."
 _ABSENT = object()
 _installed = False
 _patched: dict = {}  # (module of the standard library, name) -> (original, replacement)
 _rebound: list = []  # (namespace of another module, name, original, replacement)
 _loading: set = set()  # modules that _Loader is running now
+_deferred: list = []  # modules to be patched when those of this package among them have been run
 _stdlib_preparation_data = None  # the function that _get_preparation_data() stands in front of
 
 
@@ -153,7 +155,7 @@ class _Finder:
     """Finds what the other finders find, and has it patched after it was loaded."""
 
     def find_spec(self, name, path=None, target=None):
-        if name not in _HOOKED and name not in _COUNTERPARTS:
+        if name not in _HOOKED and not name.startswith(_OWN):
             return None
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
@@ -183,9 +185,13 @@ class _Loader:
             self._loader.exec_module(module)
         finally:
             _loading.discard(name)
-        to_patch = _COUNTERPARTS.get(name, name)
-        if _installed and to_patch in sys.modules and to_patch not in _loading:
-            _patch(to_patch)
+        _deferred.append(_COUNTERPARTS.get(name, name))
+        if any(other.startswith(_OWN) for other in _loading):
+            return  # what replaces it may be waiting for the module that is loading it
+        while _deferred:
+            to_patch = _deferred.pop()
+            if _installed and to_patch in _HOOKED and to_patch in sys.modules and to_patch not in _loading:
+                _patch(to_patch)
 
     def __getattr__(self, name):
         return getattr(self._loader, name)
