@@ -34,10 +34,7 @@ REPLACED = {
     ),
     "multiprocessing.shared_memory": ("SharedMemory", "ShareableList"),
     "multiprocessing.heap": ("Arena", "Heap", "BufferWrapper"),
-    "multiprocessing.pool": (
-        "Pool", "ThreadPool", "AsyncResult", "ApplyResult", "MapResult", "IMapIterator", "IMapUnorderedIterator",
-        "MaybeEncodingError",
-    ),
+    "multiprocessing.pool": ("Pool", "ThreadPool"),
     "multiprocessing.managers": (
         "BaseManager", "SyncManager", "SharedMemoryManager", "BaseProxy", "Namespace", "Value", "Array",
     ),

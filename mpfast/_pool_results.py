@@ -55,6 +55,10 @@ class _Heard:
         """Tell those who wanted to hear, on the supervising thread, then those who wait."""
         raise NotImplementedError
 
+    def _give_up(self, error):
+        """End it because the pool was terminated."""
+        self.finish(False, error)
+
 
 @_as_stdlib
 class ApplyResult(_Heard, _Part, _Receiver, StdlibApplyResult):

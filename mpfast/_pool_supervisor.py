@@ -1,9 +1,11 @@
 """The supervisor of a pool: it also tells those who want to hear of results."""
 import collections
+import select
 import sys
 import threading
 
 from ._crew import TERMINATE, Supervisor
+from ._pool_handle import Desk
 
 
 class PoolSupervisor(Supervisor):
@@ -14,6 +16,7 @@ class PoolSupervisor(Supervisor):
         self._make = make
         self.heard = set()  # receivers that are to be delivered on the thread, and are not yet
         self.inputs = set()  # what is still being read; a closed pool is not done before
+        self._desk = None
         self._resolved = collections.deque()  # (receiver, ok, value) of those that can be
 
     def make_process(self, slot, stacks):
@@ -65,6 +68,8 @@ class PoolSupervisor(Supervisor):
         return 0 if self._resolved else super()._milliseconds()
 
     def _run_later(self):
+        if self._desk is not None:
+            self._desk.serve()
         while self._resolved and self.state != TERMINATE:
             self._deliver(*self._resolved.popleft())
         super()._run_later()
@@ -87,10 +92,35 @@ class PoolSupervisor(Supervisor):
         self.heard.clear()
 
     def _deliver_if_alive(self, receiver, ok, value):
-        if receiver in self.heard and self.state != TERMINATE:
-            self._deliver(receiver, ok, value)
-        else:
+        if receiver not in self.heard or (ok and self.state == TERMINATE):
             receiver.finish(ok, value)
+        elif self.state == TERMINATE:
+            receiver._give_up(value)
+        else:
+            self._deliver(receiver, ok, value)
+
+    # ---- handles in other processes
+
+    def open_desk(self):
+        """Returns the desk that takes the calls of handles."""
+        if self._desk is None:
+            self._desk = Desk(self)
+            self._poll = None
+            self.wake()
+        return self._desk
+
+    def _watch(self):
+        try:
+            super()._watch()
+        finally:
+            if self._desk is not None:
+                self._desk.close()
+
+    def _make_poll(self):
+        poll = super()._make_poll()
+        if self._desk is not None:
+            poll.register(self._desk.descriptor, select.POLLIN)
+        return poll
 
     def _has_work(self):
         return bool(self.inputs or self._resolved) or super()._has_work()

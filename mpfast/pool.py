@@ -7,6 +7,7 @@ Differences from the standard library:
 - ``SystemExit``, ``KeyboardInterrupt`` and the like, raised in a task, are raised by its ``get()``.
 - After ``terminate()`` results that are not there raise :class:`multiprocessing.ProcessError` instead of being waited for.
 - A callback that raises is reported and nothing more.
+- A pool can be an argument of its tasks and sent to other processes, where it is a handle that makes calls.
 - ``imap(chunksize=n)`` returns an iterator with ``next(timeout)`` for every n, which goes on after an error.
 
 A subclass that works with the inside of the standard library's pool gets that inside (``_pool_machinery``).
@@ -136,6 +137,11 @@ if native("Crew") is not None:
             if self._supervisor is None:
                 return super()._repopulate_pool()
             self._supervisor.populate()
+
+        def __reduce__(self):
+            if self._supervisor is None or self._state != _RUN:
+                return super().__reduce__()
+            return self._supervisor.open_desk().handle()
 
         # ---- single calls
 

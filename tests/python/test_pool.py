@@ -387,9 +387,48 @@ def test_bad_arguments(forked):
         forked.resize(0)
 
 
-def test_a_pool_cannot_be_pickled(forked):
+# ---- handles
+
+def _call_back(pool, x):
+    return pool.apply(square, (x,)), pool.map(square, range(x)), list(pool.imap(add, [x])), pool.starmap(add, [(x, 1)])
+
+
+def _errors_of(pool):
+    found = []
+    for result in (pool.apply_async(fail, (1,)), pool.apply_async(kill_self), pool.apply_async(square, (threading.Lock(),)),
+                   pool.apply_async(_unencodable)):
+        try:
+            result.get(LONG)
+        except Exception as error:
+            found.append(type(error).__name__)
+    return found
+
+
+def test_a_pool_as_an_argument(pool):
+    assert pool.apply_async(_call_back, (pool, 3)).get(LONG) == (9, [0, 1, 4], [3], [4])
+    assert pool.apply_async(_errors_of, (pool,)).get(LONG) == [
+        "KeyError", "WorkerLostError", "TypeError", "MaybeEncodingError"]
+
+
+def test_a_pool_in_another_process(forked):
+    answer = fork.Queue()
+    child = mpfast.get_context("spawn").Process(target=_use_handle, args=(forked, answer))
+    child.start()
+    assert answer.get(timeout=LONG) == (9, [0, 1, 4], [3], [4])
+    forked.terminate()
+    assert answer.get(timeout=LONG) in ("ProcessError", "ValueError")
+    child.join(LONG)
     with pytest.raises(NotImplementedError, match="pool objects cannot be passed between processes or pickled"):
         pickle.dumps(forked)
+
+
+def _use_handle(pool, answer):
+    event = mpfast.Event()
+    answer.put(_call_back(pool, 3))
+    try:
+        pool.apply_async(wait_for, (event,)).get(LONG)
+    except (mpfast.ProcessError, ValueError) as error:
+        answer.put(type(error).__name__)
 
 
 # ---- lazy maps
@@ -862,7 +901,7 @@ def test_a_pool_in_a_thread_and_in_a_worker():
 
 
 def test_a_pool_belongs_to_its_process(forked):
-    child = fork.Process(target=_use_of_parent, args=(forked,))
+    child = fork.Process(target=_use_of_parent, args=(forked,))  # inherited, not sent
     child.start()
     child.join(LONG)
     assert child.exitcode == 5
