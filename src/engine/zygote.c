@@ -459,7 +459,8 @@ int mpf_zygote_ask(int control, bool follow, const int *fds, unsigned count, int
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
         return -errno;
     passed[0] = ends[1];
-    memcpy(passed + 1, fds, sizeof(int) * count);
+    for (unsigned i = 0; i < count; i++)
+        passed[1 + i] = fds[i];
     int rc = send_message(control, &request, sizeof request, passed, 1 + count, 0);
     close(ends[1]);
     if (rc < 0) {

@@ -106,8 +106,8 @@ import time
 def work():
     atexit.register(print, "atexit")
     multiprocessing.util.Finalize(None, print, ("finalizer",), exitpriority=1)
-    threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
     print("work", file=sys.stderr)
+    threading.Thread(target=lambda: (time.sleep(0.05), print("thread", file=sys.stderr))).start()
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
