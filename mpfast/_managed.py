@@ -35,8 +35,8 @@ class _Strangers(threading.local):
     reading = False
 
     @contextlib.contextmanager
-    def read(self):
-        former, self.reading = self.reading, True
+    def read(self, reading=True):
+        former, self.reading = self.reading, reading
         try:
             yield
         finally:
@@ -172,9 +172,10 @@ def _adopt(proxy):
     if manager is None:
         from .managers import manager_of_strays
         manager = manager_of_strays()
-    address, authkey, Client = manager._address, manager._authkey, manager._Client
-    with contextlib.closing(Client(address, authkey=authkey)) as conn:
-        _stdlib.dispatch(conn, None, "adopt", (proxy._typeid, proxy, 1))
+    with strangers.read(False):
+        address, authkey, Client = manager._address, manager._authkey, manager._Client
+        with contextlib.closing(Client(address, authkey=authkey)) as conn:
+            _stdlib.dispatch(conn, None, "adopt", (proxy._typeid, proxy, 1))
     token = _stdlib.Token(proxy._typeid, address, proxy._id)
     Finalize(proxy, _give_up, args=(token, authkey, manager._state, Client), exitpriority=10)
     return token

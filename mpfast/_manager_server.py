@@ -26,8 +26,8 @@ _BACKLOG = 128
 _RETRY = 0.05  # seconds until the next try where a client cannot be accepted or served
 
 
-class _Answering(Connection):
-    """A connection to a client that need not have this program's shared memory."""
+class ConnectionToStranger(Connection):
+    """A connection to a process that need not have this program's shared memory."""
 
     def send(self, obj):
         with _managed.strangers.read():
@@ -40,7 +40,7 @@ class _AnsweringListener(Listener):
     def accept(self):
         conn = super().accept()
         if type(conn) is Connection:
-            conn.__class__ = _Answering
+            conn.__class__ = ConnectionToStranger
         return conn
 
 

@@ -34,6 +34,25 @@ if native("Lock") is not None:
     __all__ = list(_stdlib.__all__)
 
 
+    def _ClientOfStranger(address, family=None, authkey=None):
+        """Returns a connection to a server that need not have this program's shared memory."""
+        conn = connection.Client(address, family, authkey)
+        conn.__class__ = _manager_server.ConnectionToStranger
+        return conn
+
+
+    def _telling(make):
+        """The method *make*, whose proxies know who serves them."""
+        @functools.wraps(make)
+        def make_and_tell(self, /, *args, **kwds):
+            proxy = make(self, *args, **kwds)
+            if self._Client is _ClientOfStranger and isinstance(proxy, _stdlib.BaseProxy):
+                proxy._Client = _ClientOfStranger
+            return proxy
+
+        return make_and_tell
+
+
     class BaseManager(_StdlibBaseManager):
         __doc__ = _StdlibBaseManager.__doc__
         _Server = _manager_server.Server
@@ -43,6 +62,21 @@ if native("Lock") is not None:
             _StdlibBaseManager.__init__(self, *args, **kwargs)
             if self._serializer == "pickle":
                 self._Listener, self._Client = connection.Listener, connection.Client
+
+        def connect(self):
+            """Use the server at ``address``; OSError: there is none, AuthenticationError: it has another key."""
+            super().connect()
+            if self._serializer == "pickle":
+                self._Client = _ClientOfStranger
+
+        @classmethod
+        @functools.wraps(_StdlibBaseManager.register.__func__)
+        def register(cls, typeid, *args, **kwargs):
+            former = vars(cls).get(typeid)
+            super().register(typeid, *args, **kwargs)
+            make = vars(cls).get(typeid)
+            if make is not former:
+                setattr(cls, typeid, _telling(make))
 
         def get_server(self):
             """Returns the server, with ``serve_forever()`` and ``address``; ProcessError: it was started already."""
@@ -182,7 +216,7 @@ if native("Lock") is not None:
     SyncManager._stock = SyncManager._registry
     for _typeid in SyncManager._stock:
         if _managed.kind(_typeid) is not None:
-            setattr(SyncManager, _typeid, _maker(_typeid, getattr(SyncManager, _typeid)))
+            setattr(SyncManager, _typeid, _maker(_typeid, _telling(getattr(SyncManager, _typeid))))
     SyncManager._registry = SyncManager._stock.copy()
 
     _strays = None

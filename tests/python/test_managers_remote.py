@@ -97,9 +97,13 @@ RemoteError
 
 SERVE = """
 import sys
+from multiprocessing import process
 from multiprocessing.managers import SyncManager
+process.current_process().authkey = eval(sys.argv[2])
 class Counter:
     def __init__(self): self.count = 0
+    def look(self, shared, items): items.append("the server was here"); self.shared = shared; return shared["a"]
+    def kept(self): return self.shared
     def add(self, number): self.count += number; return self.count
 class Mine(SyncManager): pass
 Mine.register("Counter", Counter)
@@ -144,6 +148,16 @@ def test_a_server_of_the_standard_library(addresses, family, code):
     assert code(arguments + "import mpfast; mpfast.install()\n" + ALL_TYPES) == EXPECTED
     assert code(arguments + USE.replace("from multiprocessing", "from mpfast") +
                 "c = manager.Counter(); print(c.add(3), c.add(4))") == "3 7\n"
+    # What is in shared memory here, the server reaches through a server here.
+    assert code(arguments + USE.replace("from multiprocessing", "from mpfast") + """
+import mpfast
+local = mpfast.Manager()
+shared, items = local.dict(a="seen"), local.list()
+c = manager.Counter()
+print(c.look(shared, items), items)
+shared["b"] = 2
+print(c.kept().copy(), manager.list([items])[0][:])
+""") == "seen ['the server was here']\n{'a': 'seen', 'b': 2} ['the server was here']\n"
     server.finish()
 
 
