@@ -23,7 +23,7 @@ if native("Lock") is not None:
     import os
     import weakref
 
-    from . import _managed, _manager_server, connection, util
+    from . import _managed, _managed_containers, _manager_server, connection, util
     from ._install import original
 
     _STDLIB = "multiprocessing.managers"
@@ -211,7 +211,7 @@ if native("Lock") is not None:
 
     SyncManager.register("Pool", _pool, _stdlib.PoolProxy)
     if "set" not in SyncManager._registry:
-        SyncManager.register("set", set, exposed=_managed.SET_METHODS,
+        SyncManager.register("set", set, exposed=_managed_containers.SET_METHODS,
                              method_to_typeid={"__iter__": "Iterator"})
     SyncManager._stock = SyncManager._registry
     for _typeid in SyncManager._stock:
