@@ -20,6 +20,7 @@
 #include "containers/datum.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "platform/fault.h"
@@ -65,8 +66,6 @@ int mpf_datum_make(struct mpf_arena *arena, const struct mpf_datum_source *sourc
     mpf_datum_set_inline(&datum->image, source->data ? source->data : bytes, source->bytes, source->canonical);
     return 0;
 }
-
-void mpf_datum_drop(struct mpf_datum *datum) { mpf_block_unref(&datum->cell); }
 
 int mpf_datum_hold(struct mpf_arena *arena, const struct mpf_datum_shm *image, struct mpf_ref *cell) {
     enum mpf_block_type type = mpf_datum_kind(image->word[0]) == MPF_DATUM_LINKED ? MPF_BLOCK_LINKED : MPF_BLOCK_CELL;
@@ -120,12 +119,51 @@ bool mpf_datum_glimpse(struct mpf_arena *arena, const struct mpf_datum_shm *imag
     return true;
 }
 
-void mpf_fetched_drop(struct mpf_fetched *fetched) { mpf_block_unref(&fetched->cell); }
+/* ---- dropping ---- */
+
+/* Containers may be in one another like links of a chain. So deep down one is not dropped at once but put off: it becomes this process's,
+ * and is dropped when the outermost one has been. */
+#define DEPTH_MAX 40
+
+static _Thread_local struct {
+    unsigned depth;
+    struct mpf_ref *refs;
+    size_t count, room;
+} put_off;
+
+static bool make_room(void) {
+    if (put_off.count < put_off.room)
+        return true;
+    size_t room = put_off.room ? 2 * put_off.room : 16;
+    struct mpf_ref *refs = realloc(put_off.refs, room * sizeof *refs);
+    if (!refs)
+        return false;
+    put_off.refs = refs;
+    put_off.room = room;
+    return true;
+}
+
+static void drop_link(struct mpf_arena *arena, mpf_off *link) {
+    bool deep = put_off.depth > DEPTH_MAX && *link && make_room();
+    if (deep && mpf_block_take(arena, link, &put_off.refs[put_off.count]) == 0)
+        put_off.count++;
+    else
+        mpf_block_replace(arena, link, 0);
+    MPF_FAULT("datum.link.dropped");
+}
 
 void mpf_datum_destroy(struct mpf_arena *arena, mpf_off off) {
     struct mpf_cell_shm *cell = mpf_at(arena, off);
-    for (uint64_t i = 0; i < cell->links; i++) {
-        mpf_block_replace(arena, &links_of(cell)[i], 0);
-        MPF_FAULT("datum.link.dropped");
+    put_off.depth++;
+    for (uint64_t i = 0; i < cell->links; i++)
+        drop_link(arena, &links_of(cell)[i]);
+    while (put_off.depth == 1 && put_off.count > 0) {
+        struct mpf_ref ref = put_off.refs[--put_off.count];
+        mpf_block_unref(&ref);
+    }
+    if (--put_off.depth == 0) {
+        free(put_off.refs);
+        put_off.refs = NULL;
+        put_off.room = 0;
     }
 }

@@ -89,7 +89,10 @@ void mpf_datum_set_inline(struct mpf_datum_shm *image, const void *data, size_t 
 /* Makes a datum; not inside a section. 0, -ENOMEM (nothing is made; links are still the caller's). */
 int mpf_datum_make(struct mpf_arena *arena, const struct mpf_datum_source *source, struct mpf_datum *datum);
 /* Drops what a datum that was not stored owns. */
-void mpf_datum_drop(struct mpf_datum *datum);
+static inline void mpf_datum_drop(struct mpf_datum *datum) {
+    if (datum->cell.off)
+        mpf_block_unref(&datum->cell);
+}
 
 /* Holds the cell of a datum that is in a container whose section the caller is in. 0, -ENOMEM. */
 int mpf_datum_hold(struct mpf_arena *arena, const struct mpf_datum_shm *image, struct mpf_ref *cell);
@@ -99,7 +102,10 @@ int mpf_datum_fetch(struct mpf_arena *arena, const struct mpf_datum_shm *image, 
  * if nothing was written meanwhile, which is the caller's to find out. false: this one has to be fetched. */
 bool mpf_datum_glimpse(struct mpf_arena *arena, const struct mpf_datum_shm *image, char *buffer, struct mpf_fetched *fetched);
 
-void mpf_fetched_drop(struct mpf_fetched *fetched);
+static inline void mpf_fetched_drop(struct mpf_fetched *fetched) {
+    if (fetched->cell.off)
+        mpf_block_unref(&fetched->cell);
+}
 
 /* Block hook of MPF_BLOCK_LINKED. */
 void mpf_datum_destroy(struct mpf_arena *arena, mpf_off off);

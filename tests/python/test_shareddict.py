@@ -417,3 +417,13 @@ def test_objects_go_with_the_value():
     assert mpfast._core.stats()["blocks"]["lock"] == locks
     del kept
     assert mpfast._core.stats()["blocks"].get("lock", 0) == locks - 1
+
+
+def test_a_long_chain_goes_at_once():
+    chain = None
+    blocks = mpfast._core.stats()["blocks"]
+    for _ in range(5000):
+        chain = mpfast.SharedDict(next=chain, other=mpfast.SharedList([chain]))
+    assert chain["next"]["next"]._offset == chain["next"]["other"][0]._offset
+    del chain
+    assert mpfast._core.stats()["blocks"] == blocks
