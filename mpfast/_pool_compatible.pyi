@@ -1,0 +1,4 @@
+from typing import Any
+
+# Private: nothing here is for programs.
+def __getattr__(name: str) -> Any: ...
