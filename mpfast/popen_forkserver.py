@@ -7,6 +7,8 @@ mirror(__name__)
 if hasattr(_popen_fork, "watching"):
     import os
 
+    import multiprocessing.forkserver as forkserver
+
     from . import _child, _core
     from ._install import original
     from ._zygote import zygote
@@ -57,4 +59,4 @@ if hasattr(_popen_fork, "watching"):
 
     def _is_patched():
         """Whether the program has put something of its own in the place of the standard library's way to its server."""
-        return False
+        return not _child.untouched(forkserver, "connect_to_new_process")
