@@ -9,7 +9,7 @@
  *     prepare  the list's lock is taken, the gate shut: other threads of this process wait before they change anything in
  *              the arena, so that the list of references is exactly what the child's private memory will speak of.
  *              For each arena: a slot FREE -> COPYING, the list copied (every block counts one more), -> NASCENT.
- *     parent   the gate is opened.
+ *     parent   notes the child's pid beside what it set aside, where the system tells it; the gate is opened.
  *     child    the gate is opened; its slot NASCENT -> JOINING -> LIVE. Where there is none (no memory for it, or the child
  *              was stopped for so long that it was given away): a fresh one, and arena->lost says that what was
  *              inherited is stale.
@@ -20,8 +20,8 @@
  * Callers: the C library, around fork().
  *
  * Death of the caller: the parent while COPYING: the slot is reaped as soon as it is dead. The parent after that, or
- * fork() failing: the slot is given back after 30 s, for nobody can tell that no child will come. The child at any
- * step: a reaper frees its slot and drops its references.
+ * fork() failing: the slot is given back after 30 s, for nobody can tell that no child will come. The child before it takes its
+ * place: likewise, at once where its pid was noted. At any later step: a reaper frees its slot and drops its references.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -38,6 +38,7 @@
 
 static _Atomic uint32_t gate;
 static int install_result;
+static int32_t youngest_before; /* child of the thread that forks; while the gate is shut */
 
 static void wait_at_gate(struct mpf_arena *arena)
 {
@@ -94,6 +95,10 @@ static void prepare(void)
             mpf_participant_reap(arena);
     pthread_mutex_lock(mpf_arena_list_lock());
     atomic_store_explicit(&gate, (uint32_t)syscall(SYS_gettid), memory_order_release);
+    if (mpf_arena_list()) {
+        unsigned ignored;
+        youngest_before = mpf_process_youngest_child(0, &ignored);
+    }
     for (struct mpf_arena *arena = mpf_arena_list(); arena; arena = next_of(arena))
         mpf_view(arena)->nascent = set_aside(arena);
 }
@@ -103,6 +108,28 @@ static void open_gate(void)
     atomic_store_explicit(&gate, 0, memory_order_release);
     mpf_futex_wake(&gate, INT_MAX);
     pthread_mutex_unlock(mpf_arena_list_lock());
+}
+
+/* Notes in each slot who is to take it, so that a child which is killed before it can is no riddle. */
+static void name_child(void)
+{
+    unsigned newer;
+    int32_t pid = mpf_process_youngest_child(youngest_before, &newer);
+    if (newer != 1) /* fork() has failed, or this process was given an orphan meanwhile */
+        return;
+    for (struct mpf_arena *arena = mpf_arena_list(); arena; arena = next_of(arena)) {
+        uint32_t id = mpf_view(arena)->nascent;
+        if (id)
+            atomic_store_explicit(&mpf_slot(arena, mpf_slot_of(id))->child,
+                                  (uint64_t)(id >> MPF_SLOT_BITS) << 32 | (uint32_t)pid, memory_order_relaxed);
+    }
+}
+
+static void parent(void)
+{
+    if (mpf_arena_list())
+        name_child();
+    open_gate();
 }
 
 static int take_place(struct mpf_arena *arena, uint32_t id)
@@ -135,7 +162,7 @@ static void child(void)
     open_gate();
 }
 
-static void install(void) { install_result = -pthread_atfork(prepare, open_gate, child); }
+static void install(void) { install_result = -pthread_atfork(prepare, parent, child); }
 
 int mpf_fork_install(void)
 {

@@ -108,6 +108,7 @@ struct mpf_slot_shm {
     _Atomic uint64_t start_time;
     _Atomic uint64_t namespace_id;
     _Atomic int64_t born;    /* when the slot was set aside for a child, monotonic ns */
+    _Atomic uint64_t child;  /* whom the slot was set aside for, where that is known: generation << 32 | pid */
     _Atomic uint32_t polled; /* the others know that the life word says nothing for now */
     pthread_mutex_t life;
     _Alignas(64) uint32_t list_top;  /* entries that were ever in use */

@@ -33,6 +33,14 @@ static bool is_over(struct mpf_arena *arena, uint32_t slot, enum mpf_life life)
     return life == MPF_LIFE_OVER || life == MPF_LIFE_EXECED;
 }
 
+/* Whether the child that a slot is set aside for has ended before it could take it. The parent knows it by its pid. */
+static bool is_stillborn(struct mpf_arena *arena, uint32_t slot, uint64_t state)
+{
+    uint64_t child = atomic_load_explicit(&mpf_slot(arena, slot)->child, memory_order_relaxed), ignored;
+    return mpf_state_actor(state) == arena->self && child >> 32 == mpf_state_generation(state) &&
+           mpf_process_start_time((int32_t)(uint32_t)child, &ignored) == -ESRCH;
+}
+
 /* The status that a slot's death leads to, or MPF_SLOT_FREE where it is not dead. */
 static enum mpf_slot_status verdict(struct mpf_arena *arena, uint32_t slot, uint64_t state)
 {
@@ -52,7 +60,7 @@ static enum mpf_slot_status verdict(struct mpf_arena *arena, uint32_t slot, uint
         return mpf_participant_gone(arena, actor) ? MPF_SLOT_ENDED : MPF_SLOT_FREE;
     case MPF_SLOT_NASCENT: {
         int64_t born = atomic_load_explicit(&mpf_slot(arena, slot)->born, memory_order_relaxed);
-        return mpf_clock_now() - born > NASCENT_NS ? MPF_SLOT_ENDED : MPF_SLOT_FREE;
+        return mpf_clock_now() - born > NASCENT_NS || is_stillborn(arena, slot, state) ? MPF_SLOT_ENDED : MPF_SLOT_FREE;
     }
     case MPF_SLOT_KILLED:
     case MPF_SLOT_ENDED:

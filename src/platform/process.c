@@ -131,6 +131,31 @@ int mpf_process_start_time(int32_t pid, uint64_t *start_time)
     return 0;
 }
 
+int32_t mpf_process_youngest_child(int32_t after, unsigned *newer)
+{
+    char text[1024];
+    int32_t number = 0, youngest = 0;
+    bool passed = after == 0;
+    ssize_t n;
+    *newer = 0;
+    int fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC); /* oldest first, each followed by a blank */
+    if (fd < 0)
+        return 0;
+    while ((n = read(fd, text, sizeof text)) > 0 || (n < 0 && errno == EINTR))
+        for (ssize_t i = 0; i < n; i++) {
+            if (text[i] >= '0' && text[i] <= '9') {
+                number = number * 10 + (text[i] - '0');
+            } else if (number != 0) {
+                youngest = number;
+                *newer += passed;
+                passed |= number == after;
+                number = 0;
+            }
+        }
+    close(fd);
+    return youngest;
+}
+
 bool mpf_process_alive(int32_t pid, uint64_t start_time)
 {
     struct stat_line line;

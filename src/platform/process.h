@@ -13,6 +13,10 @@ int mpf_process_start_time(int32_t pid, uint64_t *start_time);
  * out of the kernel (it executes nothing of the program any more); a stopped one does. */
 bool mpf_process_alive(int32_t pid, uint64_t start_time);
 
+/* The youngest child of the calling thread (a zombie counts), 0 where there is none or this system does not say. *newer: how many children
+ * are younger than `after`, a child as well; all of them where that is 0; 0 where that is none any more. */
+int32_t mpf_process_youngest_child(int32_t after, unsigned *newer);
+
 /* Whether a line of the process's memory map ends in this name ("/memfd:x (deleted)"). True where it can't be read, and where
  * there is none: the first thread has given it up on its way out, while others are still to follow. */
 bool mpf_process_maps(int32_t pid, const char *name);

@@ -279,6 +279,25 @@ static void test_child_that_comes_too_late(void)
     mpf_block_check(arena);
 }
 
+/* A child that is killed in its first instants leaves nothing that its parent would have to wait for. */
+static void test_child_that_never_comes(void)
+{
+    struct mpf_ref ref;
+    CHECK_EQUAL(mpf_arena_home(&arena), 0);
+    CHECK_EQUAL(mpf_block_alloc(arena, 64, MPF_BLOCK_RAW, &ref), 0);
+    if (access("/proc/thread-self/children", R_OK) != 0)
+        return;
+    for (int i = 0; i < 5; i++) {
+        mpf_fault_set("fork.child:1:kill");
+        pid_t pid = check_fork(late_child, &ref);
+        mpf_fault_set(NULL);
+        CHECK_EQUAL(check_wait(pid), -SIGKILL);
+        reap_all();
+        CHECK_EQUAL(count(false), 1);
+    }
+    mpf_block_check(arena);
+}
+
 static void test_no_memory_for_the_list(void)
 {
     struct mpf_ref ref;
@@ -304,6 +323,7 @@ CHECK_MAIN({"before_any_arena", test_before_any_arena}, {"inherits", test_inheri
 #ifdef MPF_DEBUG
            {"killed_at_every_point", test_killed_at_every_point},
            {"child_that_comes_too_late", test_child_that_comes_too_late},
+           {"child_that_never_comes", test_child_that_never_comes},
            {"no_memory_for_the_list", test_no_memory_for_the_list},
 #endif
 )

@@ -55,6 +55,29 @@ static void test_stopped_is_alive(void)
     check_wait(pid);
 }
 
+static void test_youngest_child(void)
+{
+    unsigned newer;
+    CHECK_EQUAL(mpf_process_youngest_child(0, &newer), 0);
+    CHECK_EQUAL(newer, 0);
+    pid_t first = check_fork(wait_forever, NULL);
+    if (access("/proc/thread-self/children", R_OK) == 0) {
+        CHECK_EQUAL(mpf_process_youngest_child(0, &newer), first);
+        CHECK_EQUAL(newer, 1);
+        pid_t second = check_fork(wait_forever, NULL);
+        kill(second, SIGKILL);
+        siginfo_t info;
+        CHECK_EQUAL(waitid(P_PID, (id_t)second, &info, WEXITED | WNOWAIT), 0);
+        CHECK_EQUAL(mpf_process_youngest_child(first, &newer), second);
+        CHECK_EQUAL(newer, 1);
+        CHECK_EQUAL(check_wait(second), -SIGKILL);
+        CHECK_EQUAL(mpf_process_youngest_child(second, &newer), first);
+        CHECK_EQUAL(newer, 0);
+    }
+    kill(first, SIGKILL);
+    check_wait(first);
+}
+
 static int gone[2];
 
 static void *outlive(void *argument)
@@ -124,5 +147,6 @@ static void test_namespace(void)
 }
 
 CHECK_MAIN({"self", test_self}, {"zombie_and_gone", test_zombie_and_gone}, {"stopped_is_alive", test_stopped_is_alive},
+           {"youngest_child", test_youngest_child},
            {"first_thread_ended", test_first_thread_ended}, {"maps", test_maps}, {"cpus", test_cpus},
            {"namespace", test_namespace})
