@@ -1,5 +1,6 @@
 /*
  * Purpose: the type behind Queue, JoinableQueue and SimpleQueue; mpfast/queues.py gives it their names and habits.
+ * queue_send.c and queue_receive.c move single items, queue_batch.c many.
  *
  * Layout: a block with the lane (transport/queue.h), and an end of it, which stands for this process's ability to put
  * ("_writer" in the stdlib's queues). Both are references of this process.
@@ -17,18 +18,13 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <time.h>
 
 #include "objects/errors.h"
 #include "objects/handle.h"
-#include "objects/message.h"
 #include "objects/queue.h"
 #include "objects/types.h"
-#include "platform/clock.h"
 #include "sync/semaphore.h"
 #include "transport/end.h"
-
-#define QUEUE_GIVE_WAY_NS (50 * 1000 * 1000)
 
 static struct mpf_queue_shm *
 queue_shm(PyObject *self)
@@ -195,217 +191,10 @@ queue_setstate(PyObject *self, PyObject *state)
     Py_RETURN_NONE;
 }
 
-/* ---- errors ---- */
-
 PyObject *
 mpf_queue_raise_closed(PyObject *self)
 {
     return PyObject_CallMethod(self, "_raise_closed", NULL);
-}
-
-/* The exception of a put that failed with rc. */
-PyObject *
-mpf_queue_raise_put(struct mpf_state *state, int rc)
-{
-    if (rc == -EAGAIN || rc == -ETIMEDOUT) {
-        PyErr_SetNone(state->queue_full);
-        return NULL;
-    }
-    return mpf_errors_raise(rc);
-}
-
-PyObject *
-mpf_queue_raise_get(struct mpf_state *state, int rc)
-{
-    if (rc == -EAGAIN || rc == -ETIMEDOUT) {
-        PyErr_SetNone(state->queue_empty);
-        return NULL;
-    }
-    if (rc == -EPIPE) {
-        PyErr_SetNone(PyExc_EOFError);
-        return NULL;
-    }
-    return mpf_errors_raise(rc);
-}
-
-/* ---- put ---- */
-
-int
-mpf_queue_send(struct mpf_queue_object *queue, const struct mpf_message *message, int64_t deadline)
-{
-    struct mpf_arena *arena = queue->base.ref.arena;
-    struct mpf_queue_shm *shm = queue->base.shm;
-    struct mpf_queue_ringer ringer = {arena, shm};
-    const struct mpf_lane_ringer ring = {mpf_queue_ring, &ringer};
-    struct mpf_lane_message parcel = mpf_message_parcel(message, 0);
-    if (parcel.bytes <= MPF_LANE_INLINE_MAX) { /* most need no wait, and none of what prepares one */
-        int rc = mpf_lane_put(arena, &shm->lane, &parcel, &shm->limit, &ring);
-        if (rc != -EAGAIN || deadline == 0) {
-            return rc;
-        }
-    }
-    struct mpf_wait wait;
-    mpf_wait_init(&wait, arena, deadline);
-    return mpf_message_send(&wait, &shm->lane, &parcel, &shm->limit, &ring);
-}
-
-/* An object that cannot be encoded: raised, or given to a subclass's _on_queue_feeder_error. */
-PyObject *
-mpf_queue_encode_failed(PyObject *self, PyObject *object)
-{
-    PyObject *type, *error, *traceback;
-    PyErr_Fetch(&type, &error, &traceback);
-    PyErr_NormalizeException(&type, &error, &traceback);
-    if (traceback != NULL) {
-        PyException_SetTraceback(error, traceback);
-    }
-    PyObject *result = PyObject_CallMethod(self, "_encode_failed", "OO", error, object);
-    Py_XDECREF(type);
-    Py_XDECREF(error);
-    Py_XDECREF(traceback);
-    return result;
-}
-
-static PyObject *
-queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
-{
-    struct mpf_queue_object *queue = mpf_queue_of(self);
-    struct mpf_state *state = queue->base.state;
-    struct mpf_message message;
-    if (queue->writer.off == 0) {
-        PyErr_SetString(PyExc_OSError, "handle is closed");
-        return NULL;
-    }
-    if (mpf_codec_encode(state->codec, object, &message) < 0) {
-        return mpf_queue_encode_failed(self, object);
-    }
-    const struct mpf_lane_shm *lane = &queue_shm(self)->lane;
-    bool awaited = mpf_lane_awaited(lane);
-    int rc = mpf_queue_send(queue, &message, deadline);
-    if (awaited) {
-        queue->owed = mpf_lane_total(lane);
-    }
-    mpf_codec_release(state->codec, &message);
-    queue->used = true;
-    if (rc < 0) {
-        return mpf_queue_raise_put(state, rc);
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    MPF_QUEUE_HERE(self, "put", args, nargs, kwnames);
-    MPF_QUEUE_CHECK(self);
-    if (nargs == 1 && kwnames == NULL) {
-        return queue_put_object(self, args[0], MPF_FOREVER);
-    }
-    PyObject *object;
-    int64_t deadline;
-    if (mpf_wait_parse_put(args, nargs, kwnames, &object, &deadline) < 0) {
-        return NULL;
-    }
-    return queue_put_object(self, object, deadline);
-}
-
-/* ---- get ---- */
-
-static bool
-queue_has_bell(const struct mpf_queue_object *queue)
-{
-    return queue->bell.owner != 0 && queue->bell.owner == queue->base.ref.arena->self;
-}
-
-/* After something was taken: a bell of ours falls silent when the queue is empty. */
-void
-mpf_queue_settle(struct mpf_queue_object *queue)
-{
-    if (queue_has_bell(queue)) {
-        mpf_queue_settle_bell(queue->base.ref.arena, queue->base.shm, &queue->bell);
-    }
-}
-
-PyObject *
-mpf_queue_unstash(struct mpf_queue_object *queue)
-{
-    PyObject *first = Py_NewRef(PyList_GET_ITEM(queue->stash, 0));
-    if (PyList_SetSlice(queue->stash, 0, 1, NULL) < 0) {
-        Py_DECREF(first);
-        return NULL;
-    }
-    if (PyList_GET_SIZE(queue->stash) == 0) {
-        Py_CLEAR(queue->stash);
-    }
-    PyObject *object = mpf_codec_decode(queue->base.state->codec, PyBytes_AS_STRING(first),
-                                        (size_t)PyBytes_GET_SIZE(first), NULL);
-    Py_DECREF(first);
-    return object;
-}
-
-/* In the stdlib's queue a reader that waits has the lock, and so the next item: a process that puts a request and then waits
- * for the answer on the same queue does not get its own request back. Here whoever comes first takes an item, so this
- * object first lets those take what it has put who waited for it then; for a while, as they may be gone. */
-static void
-queue_give_way(struct mpf_queue_object *queue)
-{
-    const struct mpf_lane_shm *lane = &((struct mpf_queue_shm *)queue->base.shm)->lane;
-    uint64_t owed = queue->owed;
-    queue->owed = 0;
-    if (mpf_lane_taken(lane) >= owed) {
-        return;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    int64_t until = mpf_clock_now() + QUEUE_GIVE_WAY_NS;
-    const struct timespec pause = {0, 20000};
-    while (mpf_lane_taken(lane) < owed && mpf_clock_now() < until) {
-        nanosleep(&pause, NULL);
-    }
-    Py_END_ALLOW_THREADS
-}
-
-static PyObject *
-queue_get_object(PyObject *self, int64_t deadline)
-{
-    struct mpf_queue_object *queue = mpf_queue_of(self);
-    struct mpf_state *state = queue->base.state;
-    struct mpf_queue_shm *shm = queue->base.shm;
-    _Alignas(MPF_CODEC_ALIGN) char buffer[MPF_LANE_INLINE_MAX];
-    struct mpf_lane_received received;
-    struct mpf_wait wait;
-    if (queue->stash != NULL) {
-        return mpf_queue_unstash(queue);
-    }
-    bool gives_way = queue->owed != 0;
-    if (gives_way) {
-        mpf_lane_seek_begin(&shm->lane); /* in line itself, behind those */
-        queue_give_way(queue);
-    }
-    int rc = mpf_lane_get(queue->base.ref.arena, &shm->lane, buffer, &received);
-    if (rc == -EAGAIN && deadline != 0) {
-        mpf_wait_init(&wait, queue->base.ref.arena, deadline);
-        rc = mpf_message_receive(&wait, &shm->lane, buffer, &received);
-    }
-    if (gives_way) {
-        mpf_lane_seek_end(&shm->lane);
-    }
-    mpf_queue_settle(queue);
-    if (rc < 0) {
-        return mpf_queue_raise_get(state, rc);
-    }
-    return mpf_message_decode(state, &received);
-}
-
-static PyObject *
-queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    int64_t deadline = MPF_FOREVER;
-    MPF_QUEUE_HERE(self, "get", args, nargs, kwnames);
-    MPF_QUEUE_CHECK_READER(self);
-    if ((nargs != 0 || kwnames != NULL) && mpf_wait_parse_acquire(args, nargs, kwnames, &deadline) < 0) {
-        return NULL;
-    }
-    return queue_get_object(self, deadline);
 }
 
 /* ---- looking ---- */
@@ -485,7 +274,7 @@ queue_bell_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_SHARED_CHECK(self);
     struct mpf_queue_object *queue = mpf_queue_of(self);
-    if (!queue_has_bell(queue)) {
+    if (!mpf_queue_has_bell(queue)) {
         queue_drop_bell(queue);
         int rc = mpf_queue_hang_bell(queue->base.ref.arena, queue->base.shm, &queue->bell);
         if (rc < 0) {
@@ -596,8 +385,8 @@ PyDoc_STRVAR(queue_task_done_doc, "task_done($self)\n--\n\nAn item that was got 
 PyDoc_STRVAR(queue_join_doc, "join($self)\n--\n\nWait until every item that was put is finished.");
 
 static PyMethodDef queue_methods[] = {
-    {"put", (PyCFunction)(void (*)(void))queue_put, METH_FASTCALL | METH_KEYWORDS, queue_put_doc},
-    {"get", (PyCFunction)(void (*)(void))queue_get, METH_FASTCALL | METH_KEYWORDS, queue_get_doc},
+    {"put", (PyCFunction)(void (*)(void))mpf_queue_put, METH_FASTCALL | METH_KEYWORDS, queue_put_doc},
+    {"get", (PyCFunction)(void (*)(void))mpf_queue_get, METH_FASTCALL | METH_KEYWORDS, queue_get_doc},
     {"put_many", (PyCFunction)(void (*)(void))mpf_queue_put_many, METH_VARARGS | METH_KEYWORDS, mpf_queue_put_many_doc},
     {"get_many", (PyCFunction)(void (*)(void))mpf_queue_get_many, METH_VARARGS | METH_KEYWORDS, mpf_queue_get_many_doc},
     {"qsize", queue_qsize, METH_NOARGS, queue_qsize_doc},

@@ -1,4 +1,4 @@
-/* The queue object, shared by queue.c (one item at a time) and queue_batch.c (many). */
+/* The queue object: queue.c (life, looking, closing, tasks), queue_send.c, queue_receive.c, queue_batch.c. */
 #ifndef MPF_OBJECTS_QUEUE_H
 #define MPF_OBJECTS_QUEUE_H
 
@@ -21,6 +21,11 @@ struct mpf_queue_object {
 };
 
 static inline struct mpf_queue_object *mpf_queue_of(PyObject *self) { return (struct mpf_queue_object *)self; }
+
+/* Whether this process has hung up a bell for a program that waits on the descriptor. */
+static inline bool mpf_queue_has_bell(const struct mpf_queue_object *queue) {
+    return queue->bell.owner != 0 && queue->bell.owner == queue->base.ref.arena->self;
+}
 
 PyObject *mpf_queue_raise_closed(PyObject *self);
 PyObject *mpf_queue_elsewhere(PyObject *self, const char *name, PyObject *const *args, Py_ssize_t nargs,
@@ -67,6 +72,8 @@ void mpf_queue_settle(struct mpf_queue_object *queue);
 /* The first of the messages that a batch left over. */
 PyObject *mpf_queue_unstash(struct mpf_queue_object *queue);
 
+PyObject *mpf_queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *mpf_queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *mpf_queue_put_many(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *mpf_queue_get_many(PyObject *self, PyObject *args, PyObject *kwargs);
 extern const char mpf_queue_put_many_doc[], mpf_queue_get_many_doc[];
