@@ -21,7 +21,9 @@ if native("Lock") is not None:
     import functools
     import multiprocessing.managers as _stdlib
     import os
+    import threading
     import weakref
+    from multiprocessing.process import current_process
 
     from . import _managed, _managed_containers, _manager_server, connection, util
     from ._install import original
@@ -140,6 +142,10 @@ if native("Lock") is not None:
             with self._starting:
                 if not self._late:
                     return
+                if current_process().daemon:
+                    self.__address = self._serve_here()
+                    self._late = False
+                    return
                 # Another manager of this class starts it, so that nobody sees this one without a server meanwhile.
                 starter = self._starter = object.__new__(type(self))
                 starter.__dict__.update(self.__dict__, _late=False, _state=_State())
@@ -149,6 +155,13 @@ if native("Lock") is not None:
                 self._late = False
                 self.shutdown.cancel()
                 self._finish_with(starter.shutdown)
+
+        def _serve_here(self):
+            """Serve by threads of this process, which is a daemonic one and may have no children; returns the address."""
+            server = self._Server(self._registry, None, self._authkey, self._serializer)
+            server.stop_event = threading.Event()
+            threading.Thread(target=server.accepter, daemon=True).start()
+            return server.address
 
         def __take_address(self):
             self._bring_up()

@@ -384,6 +384,23 @@ def test_made_in_a_forked_child(manager):
     assert shared["made"] == "in the child"
 
 
+def show_to_stranger(manager, results):
+    shared = manager.dict(a=1)
+    stranger = stdlib.DictProxy(shared._token, "pickle", authkey=manager._authkey)
+    stranger["b"] = 2
+    results.put((shared.copy(), stranger.copy()))
+
+
+@pytest.mark.parametrize("daemon", [False, True])
+def test_served_by_a_forked_child(manager, daemon):
+    results = manager.Queue()
+    process = mpfast.get_context("fork").Process(target=show_to_stranger, args=(manager, results), daemon=daemon)
+    process.start()
+    assert results.get(timeout=60) == ({"a": 1, "b": 2}, {"a": 1, "b": 2})
+    process.join()
+    assert process.exitcode == 0
+
+
 def test_through_a_pool(manager):
     shared, lock = manager.dict(), manager.Lock()
     with mpfast.get_context("fork").Pool(2) as pool:
