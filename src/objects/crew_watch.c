@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <time.h>
 
+#include "memory/participant.h"
 #include "objects/crew.h"
 #include "objects/errors.h"
 #include "objects/guard.h"
@@ -237,6 +238,7 @@ mpf_crew_object_lost(PyObject *op, PyObject *given)
         }
         rc = watch_take_lost(self, slot, &lost, &receiver, &index);
     } while (rc == -EBUSY || (rc == -ECHILD && watch_give_time(until)));
+    mpf_participant_reap(self->crew.arena); /* what it had a reference to goes now, not when somebody happens to notice */
     if (rc == -ENOENT) {
         PyErr_SetString(PyExc_ValueError, "there is no worker in that slot");
         return NULL;
