@@ -130,9 +130,9 @@ def _state_to_begin_with():
     from .forkserver import _forkserver
     data = spawn.get_preparation_data("ignore")
     state = {"preload": list(_forkserver._preload_modules or ()), "main_path": data.get("init_main_from_path")}
+    state.update((key, data[key]) for key in ("sys_path", "sys_argv") if key in data)
     if state["preload"]:
         state["preload_main"] = _preloads_main(type(_forkserver))
-        state.update((key, data[key]) for key in ("sys_path", "sys_argv") if key in data)
     return state
 
 
@@ -148,6 +148,7 @@ def main(control, state):
     import gc
     import pickle
     import signal
+    from importlib.machinery import PathFinder
     with open(state, "rb") as file:
         state = pickle.load(file)
     os.set_inheritable(control, False)
@@ -157,6 +158,7 @@ def main(control, state):
     util._close_stdin()
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     _compile_main(state["main_path"])
+    PathFinder.find_spec("nothing of this name")  # reads every directory that children search
     be_child = _child_of(former)
     gc.collect()
     gc.freeze()
@@ -167,20 +169,17 @@ def main(control, state):
 
 def _import_for_children():
     """Import what a child is likely to need, and no more: every page of this process costs each child a little."""
-    import pkgutil  # noqa: F401
-    import runpy  # noqa: F401
-
     from . import connection, context, popen_forkserver, queues, spawn, synchronize  # noqa: F401
 
 
 def _preload(state):
+    if "sys_path" in state:
+        sys.path[:] = state["sys_path"]
     if not state["preload"]:
         return
     from . import process, spawn
     if "sys_argv" in state:
         sys.argv[:] = state["sys_argv"]
-    if "sys_path" in state:
-        sys.path[:] = state["sys_path"]
     if "__main__" in state["preload"] and state["preload_main"] and state["main_path"] is not None:
         process.current_process()._inheriting = True
         try:
