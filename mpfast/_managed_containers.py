@@ -41,6 +41,13 @@ class _ArenaDict(Arena, _core.SharedDict, _stdlib.DictProxy):
     def __iter__(self):
         return _iterate(self, self.keys())
 
+    def __reversed__(self):
+        return iter(self.keys()[::-1])
+
+    def fromkeys(self, iterable, value=None, /):
+        """Returns a plain dict."""
+        return dict.fromkeys(iterable, value)
+
 
 @managed("list", _stdlib.ListProxy)
 class _ArenaList(Arena, _core.SharedList, _stdlib.ListProxy):

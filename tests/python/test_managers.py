@@ -90,6 +90,11 @@ def test_copies(manager):
     for operation in (lambda: items < items, lambda: items + items):
         with pytest.raises(TypeError):
             operation()
+    merged = shared | {"b": 2}
+    assert merged == {"a": 1, "b": 2} and type(merged) is dict and {"a": 5} | shared == {"a": 1}
+    former = shared
+    shared |= {"c": 3}
+    assert shared is former and list(reversed(shared)) == ["c", "a"] and shared.fromkeys("xy", 1) == {"x": 1, "y": 1}
     former = items
     items += [3]
     items *= 2
