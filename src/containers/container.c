@@ -2,7 +2,7 @@
  *
  * Layout:
  *
- *   container   | version | body | shape | live | serial | foreign |  incoming body, key, value | outgoing ... | section + log
+ *   container   | version | body | shape | live | serial | foreign |  incoming body, keys, values | outgoing ... | section + log
  *   body        | geometry | start | used | last | index of a dict | entry | entry | ...
  *   entry       | dict: hash, serial, key, value            | list: value                        (key, value: see datum.c)
  *
@@ -46,8 +46,17 @@ void mpf_container_init(struct mpf_container_shm *container) {
 
 /* ---- the section ---- */
 
-static bool any(const mpf_off *places) {
-    return places[MPF_PLACE_BODY] | places[MPF_PLACE_KEY] | places[MPF_PLACE_VALUE];
+static bool any(const struct mpf_container_shm *container) {
+    mpf_off all = 0;
+    for (int i = 0; i < MPF_PLACES; i++)
+        all |= container->incoming[i] | container->outgoing[i];
+    return all != 0;
+}
+
+/* Before a place is filled: whoever comes after a kill must look. */
+static void note_busy(struct mpf_container_shm *container) {
+    mpf_datum_store(&container->busy, 1);
+    atomic_signal_fence(memory_order_seq_cst);
 }
 
 /* Drops what a dead one left on its way. */
@@ -59,6 +68,7 @@ static void settle(struct mpf_arena *arena, struct mpf_container_shm *container)
         if (container->outgoing[i])
             mpf_block_replace(arena, &container->outgoing[i], 0);
     }
+    mpf_datum_store(&container->busy, any(container));
 }
 
 void mpf_container_enter(struct mpf_arena *arena, struct mpf_container_shm *container) {
@@ -68,17 +78,18 @@ void mpf_container_enter(struct mpf_arena *arena, struct mpf_container_shm *cont
         /* Release: what was undone comes first; pairs with the acquire in mpf_container_look. */
         atomic_store_explicit(&container->version, version + 1, memory_order_release);
     }
-    if (__builtin_expect(any(container->incoming) || any(container->outgoing), 0))
+    if (__builtin_expect(container->busy != 0, 0))
         settle(arena, container);
 }
 
 void mpf_container_leave(struct mpf_arena *arena, struct mpf_container_shm *container) {
     struct mpf_ref gone[MPF_PLACES];
     int count = 0;
-    if (any(container->outgoing)) {
+    if (container->busy) {
         for (int i = 0; i < MPF_PLACES; i++) /* what cannot be taken for lack of memory is dropped by the next one */
             if (container->outgoing[i] && mpf_block_take(arena, &container->outgoing[i], &gone[count]) == 0)
                 count++;
+        mpf_datum_store(&container->busy, any(container));
     }
     mpf_section_leave(arena, &container->section);
     MPF_FAULT("container.left");
@@ -103,8 +114,10 @@ uint64_t mpf_container_count(struct mpf_arena *arena, struct mpf_container_shm *
 /* ---- blocks on their way ---- */
 
 void mpf_container_bring(struct mpf_container_shm *container, struct mpf_ref *block, enum mpf_place place) {
-    if (block->off)
-        mpf_block_put(block, &container->incoming[place]);
+    if (!block->off)
+        return;
+    note_busy(container);
+    mpf_block_put(block, &container->incoming[place]);
     MPF_FAULT("container.brought");
 }
 
@@ -116,7 +129,12 @@ void mpf_container_arrive(struct mpf_arena *arena, struct mpf_container_shm *con
 void mpf_container_dismiss(struct mpf_arena *arena, struct mpf_container_shm *container, const struct mpf_datum_shm *datum,
                            enum mpf_place place) {
     if (mpf_datum_has_cell(datum->word[0]))
-        mpf_container_set(arena, container, &container->outgoing[place], datum->word[1]);
+        mpf_container_send(arena, container, datum->word[1], place);
+}
+
+void mpf_container_send(struct mpf_arena *arena, struct mpf_container_shm *container, mpf_off block, enum mpf_place place) {
+    note_busy(container);
+    mpf_container_set(arena, container, &container->outgoing[place], block);
 }
 
 /* ---- bodies ---- */
@@ -161,7 +179,7 @@ void mpf_body_switch(struct mpf_arena *arena, struct mpf_container_shm *containe
     if (container->body)
         set_state(arena, container, container->body, state);
     set_state(arena, container, container->incoming[MPF_PLACE_BODY], MPF_BODY_OWNER);
-    mpf_container_set(arena, container, &container->outgoing[MPF_PLACE_BODY], container->body);
+    mpf_container_send(arena, container, container->body, MPF_PLACE_BODY);
     mpf_container_set(arena, container, &container->body, container->incoming[MPF_PLACE_BODY]);
     mpf_container_set(arena, container, &container->incoming[MPF_PLACE_BODY], 0);
 }

@@ -11,7 +11,8 @@
 #include "containers/datum.h"
 #include "memory/section.h"
 
-#define MPF_CONTAINER_LOG 32u
+#define MPF_CONTAINER_LOG 48u
+#define MPF_CONTAINER_FEW 8u /* entries that are changed in place in one step */
 #define MPF_CONTAINER_GLIMPSES 8 /* attempts to read without the section */
 
 enum mpf_body_state {
@@ -35,7 +36,10 @@ struct mpf_body_shm {
     uint64_t reserved;
 };
 
-enum mpf_place { MPF_PLACE_BODY, MPF_PLACE_KEY, MPF_PLACE_VALUE, MPF_PLACES };
+/* Where blocks stand on their way: a body, and the key and the value of each of a few entries. */
+enum mpf_place { MPF_PLACE_BODY, MPF_PLACE_KEY, MPF_PLACE_VALUE, MPF_PLACES = 1 + 2 * MPF_CONTAINER_FEW };
+static inline enum mpf_place mpf_place_key(unsigned entry) { return (enum mpf_place)(MPF_PLACE_KEY + 2 * entry); }
+static inline enum mpf_place mpf_place_value(unsigned entry) { return (enum mpf_place)(MPF_PLACE_VALUE + 2 * entry); }
 
 struct mpf_container_shm {
     /* what readers look at */
@@ -48,6 +52,7 @@ struct mpf_container_shm {
     uint64_t gate;            /* see gate.c */
     uint64_t reserved;
     /* writers' */
+    uint64_t busy; /* != 0: there may be something in one of the places */
     mpf_off incoming[MPF_PLACES];
     mpf_off outgoing[MPF_PLACES];
     struct mpf_section_shm section;
@@ -105,6 +110,9 @@ void mpf_container_arrive(struct mpf_arena *arena, struct mpf_container_shm *con
 /* In a change: the block that *datum owned (if any) leaves the container. */
 void mpf_container_dismiss(struct mpf_arena *arena, struct mpf_container_shm *container, const struct mpf_datum_shm *datum,
                            enum mpf_place place);
+
+/* In a change: a block that some word of the container owned leaves it; that word is changed, too. */
+void mpf_container_send(struct mpf_arena *arena, struct mpf_container_shm *container, mpf_off block, enum mpf_place place);
 
 /* ---- bodies ---- */
 

@@ -313,7 +313,7 @@ void mpf_dict_clear(struct mpf_arena *arena, struct mpf_container_shm *dict) {
     mpf_container_enter(arena, dict);
     if (dict->body) {
         mpf_container_change(dict);
-        SET(dict->outgoing[MPF_PLACE_BODY], dict->body);
+        mpf_container_send(arena, dict, dict->body, MPF_PLACE_BODY);
         SET(dict->body, 0);
         SET(dict->shape, 0);
         SET(dict->live, 0);

@@ -2,7 +2,7 @@
  *
  * Layout: see dict.c.
  *
- * An update makes a second body with everything in it, and switches. What it takes over from the old body it owns after
+ * An update of a few entries changes them in place. A larger one makes a second body with everything in it, and switches. What it takes over from the old body it owns after
  * the switch; values that it replaces are marked in the old one, which keeps them until it is dropped.
  *
  * Invariants: until the switch nothing that others read has changed but marks, which mean nothing there.
@@ -105,6 +105,71 @@ static void update_inside(struct mpf_arena *arena, struct mpf_container_shm *dic
     MPF_FAULT("dict.updated");
 }
 
+/* ---- a few entries, in place ---- */
+
+static void replace_value(struct mpf_arena *arena, struct mpf_container_shm *dict, struct mpf_entry_shm *entry,
+                          const struct mpf_datum *value, unsigned i) {
+    mpf_container_dismiss(arena, dict, &entry->value, mpf_place_value(i));
+    for (int k = 0; k < MPF_DATUM_WORDS; k++)
+        if (entry->value.word[k] != value->image.word[k])
+            SET(entry->value.word[k], value->image.word[k]);
+}
+
+/* At the end of the entries, of which nobody knows yet. */
+static void add_entry(struct mpf_arena *arena, struct mpf_container_shm *dict, const struct mpf_table *table,
+                      const struct mpf_dict_item *item, uint64_t at, uint64_t serial) {
+    struct mpf_entry_shm *entry = mpf_table_entry(table, at);
+    mpf_datum_store(&entry->hash, item->key.hash);
+    mpf_datum_store(&entry->serial, serial);
+    mpf_datum_write(&entry->key, &item->key_datum.image);
+    mpf_datum_write(&entry->value, &item->value.image);
+    mpf_section_set32(arena, &dict->section, &table->index[mpf_table_vacancy(table, item->key.hash)], mpf_table_mark(at));
+}
+
+static void change_few(struct mpf_arena *arena, struct mpf_container_shm *dict, const struct mpf_table *table,
+                       struct mpf_dict_item *items, unsigned count) {
+    uint64_t added = 0, foreign = 0, used = table->body->used;
+    for (unsigned i = 0; i < count; i++) {
+        if (!items[i].serial)
+            mpf_container_bring(dict, &items[i].key_datum.cell, mpf_place_key(i));
+        mpf_container_bring(dict, &items[i].value.cell, mpf_place_value(i));
+    }
+    mpf_container_change(dict);
+    for (unsigned i = 0; i < count; i++) {
+        if (items[i].serial) {
+            replace_value(arena, dict, mpf_table_locate(table, items[i].serial), &items[i].value, i);
+        } else {
+            add_entry(arena, dict, table, &items[i], used + added, dict->serial + added + 1);
+            foreign += items[i].key.canonical == 0;
+            added++;
+        }
+        mpf_container_arrive(arena, dict, mpf_place_key(i));
+        mpf_container_arrive(arena, dict, mpf_place_value(i));
+    }
+    if (added) {
+        SET(table->body->used, used + added);
+        SET(table->body->last, used + added);
+        SET(dict->live, dict->live + added);
+        SET(dict->serial, dict->serial + added);
+        SET(dict->foreign, dict->foreign + foreign);
+    }
+    mpf_container_commit(dict);
+}
+
+/* 0: done. -EAGAIN: there are too many, or there is no room; or -EXDEV, -ESTALE. */
+static int update_few(struct mpf_arena *arena, struct mpf_container_shm *dict, struct mpf_dict_item *items, size_t count) {
+    struct mpf_table table;
+    if (count > MPF_CONTAINER_FEW)
+        return -EAGAIN;
+    mpf_container_enter(arena, dict);
+    mpf_table_of(arena, dict, &table);
+    int rc = table.body && table.capacity - table.body->used >= count ? match_items(dict, &table, items, count) : -EAGAIN;
+    if (rc == 0)
+        change_few(arena, dict, &table, items, (unsigned)count);
+    mpf_container_leave(arena, dict);
+    return rc;
+}
+
 int mpf_dict_update(struct mpf_arena *arena, struct mpf_container_shm *dict, struct mpf_dict_item *items, size_t count) {
     struct mpf_ref body = {0};
     uint64_t shape = 0;
@@ -113,10 +178,15 @@ int mpf_dict_update(struct mpf_arena *arena, struct mpf_container_shm *dict, str
     if (count == 1)
         return mpf_dict_set(arena, dict, &items[0].key, &items[0].value);
     int rc = make_keys(arena, items, count);
+    if (rc == 0 && (rc = update_few(arena, dict, items, count)) != -EAGAIN)
+        return rc;
+    rc = rc == -EAGAIN ? 0 : rc;
     uint64_t wanted = mpf_datum_load(&dict->live) + count;
     while (rc == 0) {
         mpf_block_unref(&body);
-        if ((rc = mpf_table_make(arena, wanted + wanted / 8, &body, &shape)) < 0)
+        /* one entry after another wants room for later, all at once does not */
+        uint64_t spare = count < wanted / 4 ? wanted / 2 : wanted / 8;
+        if ((rc = mpf_table_make(arena, wanted + spare, &body, &shape)) < 0)
             break;
         struct mpf_table old;
         mpf_container_enter(arena, dict);

@@ -1,7 +1,7 @@
 /* Purpose: many items of a list in one step: slices, extension, order; copies of many items.
  *
  * Layout, invariants, death of the caller: see row.c and container.c. What is changed is made anew as a body, but for a few
- * short values at the end.
+ * values at the end.
  *
  * Callers: holding nothing. */
 #include <errno.h>
@@ -17,27 +17,30 @@ static bool is_stale(const struct mpf_container_shm *list, const uint64_t *versi
     return version && atomic_load_explicit(&list->version, memory_order_relaxed) != *version;
 }
 
-/* Appends values that own nothing, where there is room. */
-static bool extend_in_place(struct mpf_arena *arena, struct mpf_container_shm *list, const struct mpf_datum *values,
-                            size_t count) {
+/* Appends values, a few, or such as own nothing, where there is room. */
+static bool extend_in_place(struct mpf_arena *arena, struct mpf_container_shm *list, struct mpf_datum *values, size_t count) {
     struct mpf_body_shm *body = mpf_body_of(arena, list);
     if (!body || body->capacity - body->used < count)
         return false;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count && count > MPF_CONTAINER_FEW; i++)
         if (values[i].cell.off)
             return false;
+    for (unsigned i = 0; i < count && i < MPF_CONTAINER_FEW; i++)
+        mpf_container_bring(list, &values[i].cell, mpf_place_value(i));
     mpf_container_change(list);
     for (size_t i = 0; i < count; i++)
         mpf_datum_write(mpf_row_item(body, list->live + i), &values[i].image);
     SET(body->used, body->used + count);
     SET(list->live, list->live + count);
+    for (unsigned i = 0; i < count && i < MPF_CONTAINER_FEW; i++)
+        mpf_container_arrive(arena, list, mpf_place_value(i));
     mpf_container_commit(list);
     return true;
 }
 
 static void clear(struct mpf_arena *arena, struct mpf_container_shm *list) {
     mpf_container_change(list);
-    SET(list->outgoing[MPF_PLACE_BODY], list->body);
+    mpf_container_send(arena, list, list->body, MPF_PLACE_BODY);
     SET(list->body, 0);
     SET(list->live, 0);
     mpf_container_commit(list);

@@ -96,7 +96,7 @@ static int set_default(uint32_t key, uint32_t value, uint32_t *present) {
     return rc;
 }
 
-enum { BATCH = 7 };
+enum { BATCH = 12 }; /* some of them are changed in place, some make a body anew */
 
 /* Keys first ... first + count - 1 get values value, value + 1 ...; `assign`: they become the contents. */
 static int set_many(uint32_t first, uint32_t count, uint32_t value, const uint64_t *assign) {

@@ -50,7 +50,7 @@ static int take(int64_t index, uint32_t *value) {
     return rc;
 }
 
-enum { BATCH = 7 };
+enum { BATCH = 12 }; /* some of them are changed in place, some make a body anew */
 
 /* Values value, value + 1 ... in the place of the range; count 0 and `removes`: nothing. */
 static int splice(struct mpf_list_range range, uint32_t value, uint32_t count, bool removes, uint64_t *had) {
