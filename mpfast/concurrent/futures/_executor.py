@@ -283,9 +283,8 @@ class ProcessPoolExecutor(_Stdlib):
             supervisor = self._supervisor or self._make_supervisor()
             if not self._safe_to_dynamically_spawn_children:
                 self._launch_processes()
-            supervisor.start_thread()
-            self._executor_manager_thread = supervisor.thread
-            self._executor_manager_thread_wakeup = module._threads_wakeups[supervisor.thread] = EndOfProgram(supervisor)
+            thread = self._executor_manager_thread = supervisor.start_thread()
+            self._executor_manager_thread_wakeup = module._threads_wakeups[thread] = EndOfProgram(supervisor)
 
     def _adjust_process_count(self):
         """Start one more worker unless there is one for each task that is not done."""

@@ -1,5 +1,6 @@
 """What an executor does about its workers: when they start, and what the end of one means for its futures."""
 import os
+import threading
 import time
 import traceback
 import weakref
@@ -83,10 +84,19 @@ class ExecutorSupervisor(Supervisor):
     def worker_started(self, process):
         self.by_pid[process.pid] = process
 
-    @property
-    def thread(self):
-        """The supervising thread; None before it is started."""
-        return self._thread
+    def start_thread(self):
+        """Returns the thread, which may have ended already."""
+        thread = self._thread
+        if thread is None:
+            thread = self._thread = threading.Thread(target=self._watch, name=self.thread_name, daemon=True)
+            thread.start()
+        return thread
+
+    def _watch(self):
+        try:
+            super()._watch()
+        finally:
+            self._thread = None  # the standard library's is gone when its executor is, without a garbage collection
 
     def close(self):
         if self._owner_pid == os.getpid():
