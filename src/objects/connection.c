@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "objects/errors.h"
+#include "objects/guard.h"
 #include "objects/handle.h"
 #include "objects/types.h"
 #include "platform/process.h"
@@ -375,13 +376,9 @@ static int
 connection_divert(struct mpf_connection *c)
 {
     int rc;
-#ifdef Py_GIL_DISABLED
-    Py_BEGIN_CRITICAL_SECTION(c); /* one thread opens the descriptors */
-#endif
+    MPF_GUARD(c); /* one thread opens the descriptors */
     rc = connection_divert_settled(c);
-#ifdef Py_GIL_DISABLED
-    Py_END_CRITICAL_SECTION();
-#endif
+    MPF_UNGUARD();
     return rc;
 }
 

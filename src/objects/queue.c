@@ -20,6 +20,7 @@
 #include <stddef.h>
 
 #include "objects/errors.h"
+#include "objects/guard.h"
 #include "objects/handle.h"
 #include "objects/queue.h"
 #include "objects/types.h"
@@ -130,11 +131,19 @@ queue_joinable_init(PyObject *self, PyObject *args, PyObject *kwargs)
 }
 
 static void
-queue_drop_bell(struct mpf_queue_object *queue)
+queue_drop_guarded_bell(struct mpf_queue_object *queue)
 {
     if (queue->bell.owner != 0) {
         mpf_queue_drop_bell(queue->base.ref.arena, queue->base.shm, &queue->bell);
     }
+}
+
+static void
+queue_drop_bell(struct mpf_queue_object *queue)
+{
+    MPF_GUARD(queue);
+    queue_drop_guarded_bell(queue);
+    MPF_UNGUARD();
 }
 
 static void
@@ -143,7 +152,7 @@ queue_dealloc(PyObject *self)
     struct mpf_queue_object *queue = mpf_queue_of(self);
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    queue_drop_bell(queue);
+    queue_drop_guarded_bell(queue);
     mpf_block_unref(&queue->writer);
     mpf_block_unref(&queue->base.ref);
     Py_CLEAR(queue->stash);
@@ -203,7 +212,7 @@ static Py_ssize_t
 queue_length(PyObject *self)
 {
     struct mpf_queue_object *queue = mpf_queue_of(self);
-    return (Py_ssize_t)mpf_lane_count(&queue_shm(self)->lane) + (queue->stash != NULL ? PyList_GET_SIZE(queue->stash) : 0);
+    return (Py_ssize_t)mpf_lane_count(&queue_shm(self)->lane) + mpf_queue_stashed(queue);
 }
 
 static PyObject *
@@ -274,14 +283,15 @@ queue_bell_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_SHARED_CHECK(self);
     struct mpf_queue_object *queue = mpf_queue_of(self);
+    int rc = 0, fd = -1;
+    MPF_GUARD(queue);
     if (!mpf_queue_has_bell(queue)) {
-        queue_drop_bell(queue);
-        int rc = mpf_queue_hang_bell(queue->base.ref.arena, queue->base.shm, &queue->bell);
-        if (rc < 0) {
-            return mpf_errors_raise(rc);
-        }
+        queue_drop_guarded_bell(queue);
+        rc = mpf_queue_hang_bell(queue->base.ref.arena, queue->base.shm, &queue->bell);
     }
-    return PyLong_FromLong(queue->bell.read_fd);
+    fd = queue->bell.read_fd;
+    MPF_UNGUARD();
+    return rc < 0 ? mpf_errors_raise(rc) : PyLong_FromLong(fd);
 }
 
 static PyObject *

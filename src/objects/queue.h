@@ -13,7 +13,8 @@ struct mpf_queue_object {
     struct mpf_shared base;
     struct mpf_ref writer; /* off == 0: closed */
     struct mpf_bell bell;  /* owner == 0: none */
-    PyObject *stash;       /* list of bytes, or NULL */
+    PyObject *stash;       /* list of bytes, or NULL: what a batch took and could not give to its caller */
+    uint32_t stash_forks;  /* mpf_process_forks when it was put there: a child has no part in it */
     bool used; /* something was put through this object */
     uint64_t owed;         /* messages up to this one were put by this object while others waited for them; 0: none */
     bool closed;
@@ -69,8 +70,10 @@ int mpf_queue_send(struct mpf_queue_object *queue, const struct mpf_message *mes
 /* After something was taken: a bell of ours falls silent when the queue is empty. */
 void mpf_queue_settle(struct mpf_queue_object *queue);
 
-/* The first of the messages that a batch left over. */
-PyObject *mpf_queue_unstash(struct mpf_queue_object *queue);
+/* How many messages a batch left over. */
+Py_ssize_t mpf_queue_stashed(struct mpf_queue_object *queue);
+/* Whether there was such a message: *object is what is in it, or NULL with an exception. */
+bool mpf_queue_unstash(struct mpf_queue_object *queue, PyObject **object);
 
 PyObject *mpf_queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *mpf_queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);

@@ -12,8 +12,10 @@
 #include <errno.h>
 
 #include "objects/errors.h"
+#include "objects/guard.h"
 #include "objects/message.h"
 #include "objects/queue.h"
+#include "platform/process.h"
 
 #define QUEUE_BATCH 256
 #define QUEUE_BATCH_MESSAGE 4096 /* longer messages are sent one at a time */
@@ -158,34 +160,90 @@ mpf_queue_put_many(PyObject *self, PyObject *args, PyObject *kwargs)
     return result;
 }
 
-/* Keeps the messages from the failed one on; the error is kept for the next call unless it is the first one. */
-static int
-queue_stash_rest(struct mpf_queue_object *queue, struct mpf_lane_received *received, unsigned from, unsigned count)
+/* ---- what a batch leaves over ---- */
+
+/* Inside the queue's critical section. */
+static Py_ssize_t
+queue_stash_length(struct mpf_queue_object *queue)
 {
-    PyObject *type, *error, *traceback;
-    PyErr_Fetch(&type, &error, &traceback);
-    PyObject *rest = PyList_New(0);
-    for (unsigned i = from; rest != NULL && i < count; i++) {
-        PyObject *bytes = PyBytes_FromStringAndSize(received[i].data, (Py_ssize_t)received[i].bytes);
-        if (bytes == NULL || PyList_Append(rest, bytes) < 0) {
-            Py_CLEAR(rest);
-        }
-        Py_XDECREF(bytes);
+    if (queue->stash != NULL && queue->stash_forks != mpf_process_forks) {
+        Py_CLEAR(queue->stash); /* the parent's to give out */
     }
-    if (rest == NULL) {
-        Py_XDECREF(type);
-        Py_XDECREF(error);
-        Py_XDECREF(traceback);
+    return queue->stash != NULL ? PyList_GET_SIZE(queue->stash) : 0;
+}
+
+Py_ssize_t
+mpf_queue_stashed(struct mpf_queue_object *queue)
+{
+    Py_ssize_t length;
+    if (queue->stash == NULL) {
+        return 0;
+    }
+    MPF_GUARD(queue);
+    length = queue_stash_length(queue);
+    MPF_UNGUARD();
+    return length;
+}
+
+bool
+mpf_queue_unstash(struct mpf_queue_object *queue, PyObject **object)
+{
+    PyObject *first = NULL;
+    bool found;
+    MPF_GUARD(queue);
+    found = queue_stash_length(queue) > 0;
+    if (found) {
+        first = Py_NewRef(PyList_GET_ITEM(queue->stash, 0));
+        if (PyList_SetSlice(queue->stash, 0, 1, NULL) < 0) {
+            Py_CLEAR(first);
+        }
+    }
+    MPF_UNGUARD();
+    *object = first == NULL ? NULL
+                            : mpf_codec_decode(queue->base.state->codec, PyBytes_AS_STRING(first),
+                                               (size_t)PyBytes_GET_SIZE(first), NULL);
+    Py_XDECREF(first);
+    return found;
+}
+
+/* Inside the queue's critical section. 0, or -1 with an exception. */
+static int
+queue_stash_add(struct mpf_queue_object *queue, const struct mpf_lane_received *received)
+{
+    (void)queue_stash_length(queue);
+    if (queue->stash == NULL && (queue->stash = PyList_New(0)) == NULL) {
         return -1;
     }
-    if (PyList_GET_SIZE(rest) > 0) {
-        queue->stash = rest;
-    } else {
-        Py_DECREF(rest);
-    }
-    PyErr_Restore(type, error, traceback);
-    return 0;
+    queue->stash_forks = mpf_process_forks;
+    PyObject *bytes = PyBytes_FromStringAndSize(received->data, (Py_ssize_t)received->bytes);
+    int rc = bytes != NULL ? PyList_Append(queue->stash, bytes) : -1;
+    Py_XDECREF(bytes);
+    return rc;
 }
+
+/* Keeps the messages from `from` on. The exception that is set stays set. 0, or -1 with another one. */
+static int
+queue_stash_rest(struct mpf_queue_object *queue, const struct mpf_lane_received *received, unsigned from, unsigned count)
+{
+    PyObject *type, *error, *traceback;
+    int rc = 0;
+    PyErr_Fetch(&type, &error, &traceback);
+    MPF_GUARD(queue);
+    for (unsigned i = from; rc == 0 && i < count; i++) {
+        rc = queue_stash_add(queue, &received[i]);
+    }
+    MPF_UNGUARD();
+    if (rc == 0) {
+        PyErr_Restore(type, error, traceback);
+        return 0;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
+    return -1;
+}
+
+/* ---- get_many ---- */
 
 /* Decodes a batch into the list. -1 with an exception set when the list stayed empty, else 0; *stop after a failure. */
 static int
@@ -266,8 +324,8 @@ mpf_queue_get_many(PyObject *self, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     struct mpf_queue_object *queue = mpf_queue_of(self);
-    if (queue->stash != NULL) {
-        PyObject *object = mpf_queue_unstash(queue);
+    PyObject *object;
+    if (queue->stash != NULL && mpf_queue_unstash(queue, &object)) {
         return object != NULL ? Py_BuildValue("[N]", object) : NULL;
     }
     char *buffer = PyMem_RawMalloc(MPF_LANE_BATCH_BYTES);

@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "objects/errors.h"
+#include "objects/guard.h"
 #include "objects/message.h"
 #include "objects/queue.h"
 #include "platform/clock.h"
@@ -40,25 +41,12 @@ void
 mpf_queue_settle(struct mpf_queue_object *queue)
 {
     if (mpf_queue_has_bell(queue)) {
-        mpf_queue_settle_bell(queue->base.ref.arena, queue->base.shm, &queue->bell);
+        MPF_GUARD(queue);
+        if (mpf_queue_has_bell(queue)) {
+            mpf_queue_settle_bell(queue->base.ref.arena, queue->base.shm, &queue->bell);
+        }
+        MPF_UNGUARD();
     }
-}
-
-PyObject *
-mpf_queue_unstash(struct mpf_queue_object *queue)
-{
-    PyObject *first = Py_NewRef(PyList_GET_ITEM(queue->stash, 0));
-    if (PyList_SetSlice(queue->stash, 0, 1, NULL) < 0) {
-        Py_DECREF(first);
-        return NULL;
-    }
-    if (PyList_GET_SIZE(queue->stash) == 0) {
-        Py_CLEAR(queue->stash);
-    }
-    PyObject *object = mpf_codec_decode(queue->base.state->codec, PyBytes_AS_STRING(first),
-                                        (size_t)PyBytes_GET_SIZE(first), NULL);
-    Py_DECREF(first);
-    return object;
 }
 
 /* In the stdlib's queue a reader that waits has the lock, and so the next item: a process that puts a request and then waits
@@ -91,8 +79,9 @@ queue_get_object(PyObject *self, int64_t deadline)
     _Alignas(MPF_CODEC_ALIGN) char buffer[MPF_LANE_INLINE_MAX];
     struct mpf_lane_received received;
     struct mpf_wait wait;
-    if (queue->stash != NULL) {
-        return mpf_queue_unstash(queue);
+    PyObject *left;
+    if (queue->stash != NULL && mpf_queue_unstash(queue, &left)) {
+        return left;
     }
     bool gives_way = queue->owed != 0;
     if (gives_way) {

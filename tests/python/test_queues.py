@@ -202,6 +202,28 @@ def test_an_item_that_cannot_be_unpickled_costs_itself_only():
     assert (got, errors) == ([1, 2, 3], 1)
 
 
+def test_what_a_batch_left_over_is_given_out_once():
+    queue, seen = context.Queue(), context.SimpleQueue()
+    queue.put_many([1, Poison(), 2, 3])
+    assert queue.get_many() == [1]
+    assert queue.qsize() == 3
+    child = context.Process(target=report_rest, args=(queue, seen))
+    child.start()
+    assert seen.get() == (0, [])
+    with pytest.raises(ZeroDivisionError):
+        queue.get()
+    assert queue.get_many() == [2]
+    assert queue.get() == 3 and queue.empty()
+    child.join()
+
+
+def report_rest(queue, seen):
+    size, rest = queue.qsize(), []
+    while not queue.empty():
+        rest.append(queue.get())
+    seen.put((size, rest))
+
+
 class Poison:
     def __reduce__(self):
         return divmod, (1, 0)
