@@ -1,4 +1,5 @@
+# Private, and made of classes that only the running version knows.
 from typing import Any
 
-# Private: nothing here is for programs.
-def __getattr__(name: str) -> Any: ...
+Cache: Any
+TaskQueue: Any

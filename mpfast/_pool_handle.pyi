@@ -1,4 +1,7 @@
+# Private, and made of classes that only the running version knows.
 from typing import Any
 
-# Private: nothing here is for programs.
-def __getattr__(name: str) -> Any: ...
+Desk: Any
+HandleResult: Any
+LOOK_AGAIN: Any
+PoolHandle: Any

@@ -1,4 +1,14 @@
+# Private, and made of classes that only the running version knows.
 from typing import Any
 
-# Private: nothing here is for programs.
-def __getattr__(name: str) -> Any: ...
+ApplyResult: Any
+AttendedIMapIterator: Any
+AttendedIMapUnorderedIterator: Any
+IMapIterator: Any
+IMapUnorderedIterator: Any
+MapResult: Any
+Relay: Any
+StdlibApplyResult: Any
+StdlibIMapIterator: Any
+StdlibIMapUnorderedIterator: Any
+StdlibMapResult: Any

@@ -2,9 +2,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import process as _stdlib
 from concurrent.futures.process import BrokenProcessPool as BrokenProcessPool
 from multiprocessing.context import BaseContext
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 _T = TypeVar("_T")
+
+EXTRA_QUEUED_CALLS: Final = 1
 
 class ProcessPoolExecutor(_stdlib.ProcessPoolExecutor):
     def __init__(

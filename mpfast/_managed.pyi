@@ -1,0 +1,12 @@
+# Private, and made of classes that only the running version knows.
+from typing import Any
+
+strangers: Any
+managed: Any
+kind: Any
+make: Any
+Arena: Any
+Absent: Any
+Served: Any
+proxy_of: Any
+shut_down: Any

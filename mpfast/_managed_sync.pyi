@@ -1,0 +1,2 @@
+# Private, and made of classes that only the running version knows.
+

@@ -1,0 +1,5 @@
+# Private, and made of classes that only the running version knows.
+from typing import Any
+
+register: Any
+unregister: Any

@@ -1,0 +1,6 @@
+# Private, and made of classes that only the running version knows.
+from typing import Any
+
+Zygote: Any
+zygote: Any
+main: Any
