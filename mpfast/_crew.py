@@ -42,11 +42,10 @@ FINALIZER_PATIENCE = 1.0  # seconds that a garbage collection waits for the thre
 class Worker:
     """A worker process in its slot of the crew."""
 
-    __slots__ = ("process", "slot", "descriptor", "stacks", "_own", "_place")
+    __slots__ = ("process", "slot", "descriptor", "stacks", "_own")
 
-    def __init__(self, process, slot, stacks, place):
+    def __init__(self, process, slot, stacks):
         self.process = process
-        self._place = place
         self.slot = slot
         self.stacks = stacks
         self._own = False
@@ -76,8 +75,6 @@ class Worker:
         return None
 
     def release(self):
-        """Give back what was kept for it; it has ended and was waited for."""
-        _native.core.fork_ended(self._place)
         self.stacks.close()
         if self._own:
             self._own = False
@@ -236,14 +233,12 @@ class Supervisor:
         stacks = Stacks()
         try:
             process = self.make_process(slot, stacks)
-            _native.core.fork_place()
             process.start()
-            place = _native.core.fork_place()
         except BaseException:
             self.crew.lost(slot)
             stacks.close()
             raise
-        self._by_process[process] = Worker(process, slot, stacks, place)
+        self._by_process[process] = Worker(process, slot, stacks)
         self.workers.append(process)
         self.worker_started(process)
         util.debug("added worker")
@@ -386,11 +381,11 @@ class Supervisor:
         ready = self.crew.worker(worker.slot)[1] != "starting"
         held = self.crew.lost(worker.slot)
         death = Death(process, exitcode, held, worker.stacks.read() if exitcode else "", ready)
-        process.join()
         worker.release()
         del self._by_process[process]
         if not self.crew.closed:  # of a pool that has ended in order its last workers can be looked at
             self.workers.remove(process)
+        process.join()
         util.debug("cleaning up worker %d", death.pid)
         return death
 

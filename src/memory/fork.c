@@ -37,7 +37,6 @@
 #include "platform/process.h"
 
 static _Atomic uint32_t gate;
-static _Thread_local uint32_t last_place; /* set aside in the home arena by this thread's last fork() */
 static int install_result;
 static int32_t youngest_before; /* child of the thread that forks; while the gate is shut */
 
@@ -102,26 +101,6 @@ static void prepare(void)
     }
     for (struct mpf_arena *arena = mpf_arena_list(); arena; arena = next_of(arena))
         mpf_view(arena)->nascent = set_aside(arena);
-    struct mpf_arena *home = mpf_arena_list();
-    last_place = home ? mpf_view(home)->nascent : 0;
-}
-
-uint32_t mpf_fork_last_place(void)
-{
-    uint32_t place = last_place;
-    last_place = 0;
-    return place;
-}
-
-void mpf_fork_child_ended(uint32_t place)
-{
-    struct mpf_arena *arena = mpf_arena_home_if_any();
-    if (!arena || !arena->self || !place)
-        return;
-    uint32_t slot = mpf_slot_of(place);
-    uint64_t state = atomic_load_explicit(mpf_slot_state(arena, slot), memory_order_acquire);
-    if (mpf_state_id(slot, state) == place && mpf_state_status(state) == MPF_SLOT_NASCENT)
-        abandon(arena, place);
 }
 
 static void open_gate(void)

@@ -38,12 +38,6 @@ int mpf_participant_join(struct mpf_arena *arena);
 /* Says that this process ends in order: its locks stay held. Its references are dropped once it has ended. All arenas. */
 void mpf_participant_leave_all(void);
 
-/* The place in the home arena that the calling thread's last fork() set aside for the child; 0: none, or asked before. */
-uint32_t mpf_fork_last_place(void);
-
-/* That child has ended, and was waited for: if it had not come out of fork() yet, its place is given back. No section may be held. */
-void mpf_fork_child_ended(uint32_t place);
-
 enum mpf_participant_state mpf_participant_state(struct mpf_arena *arena, uint32_t id);
 
 /* Whether no instruction of that participant's process will run again, in whatever way it ended. */

@@ -13,7 +13,6 @@
 
 #include <unistd.h>
 
-#include "memory/participant.h"
 #include "objects/errors.h"
 #include "objects/types.h"
 #include "platform/follow.h"
@@ -98,34 +97,7 @@ process_start_time(PyObject *Py_UNUSED(module), PyObject *argument)
     return PyLong_FromUnsignedLongLong(start_time);
 }
 
-PyDoc_STRVAR(fork_place_doc,
-"fork_place($module, /)\n--\n\n"
-"Returns what fork_ended() wants to know of the last fork of this thread, an int; 0 when asked again.");
-
-static PyObject *
-process_fork_place(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
-{
-    return PyLong_FromUnsignedLong(mpf_fork_last_place());
-}
-
-PyDoc_STRVAR(fork_ended_doc,
-"fork_ended($module, place, /)\n--\n\n"
-"The forked child has ended and was waited for: if that was before it came out of fork(), what was set aside for it is given back.");
-
-static PyObject *
-process_fork_ended(PyObject *Py_UNUSED(module), PyObject *argument)
-{
-    unsigned long place = PyLong_AsUnsignedLong(argument);
-    if (place == (unsigned long)-1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    mpf_fork_child_ended((uint32_t)place);
-    Py_RETURN_NONE;
-}
-
 static PyMethodDef process_functions[] = {
-    {"fork_place", process_fork_place, METH_NOARGS, fork_place_doc},
-    {"fork_ended", process_fork_ended, METH_O, fork_ended_doc},
     {"follow_parent", (PyCFunction)(void (*)(void))process_follow_parent, METH_VARARGS | METH_KEYWORDS, follow_parent_doc},
     {"outlive_parent", process_outlive_parent, METH_NOARGS, outlive_parent_doc},
     {"followed", process_followed, METH_NOARGS, followed_doc},
