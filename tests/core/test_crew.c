@@ -232,6 +232,66 @@ static void test_fork_while_putting(void) {
 }
 
 #ifdef MPF_DEBUG
+#define HUGE_BYTES (64 << 20) /* more than lies about committed */
+
+static void run_out_of_memory(void) { CHECK_EQUAL(mpf_fault_set("memfd.commit:1:ENOMEM"), 0); }
+static void have_memory_again(void) { CHECK_EQUAL(mpf_fault_set(NULL), 0); }
+
+static void write_nothing(const void *unused, void *to) {
+    (void)unused;
+    memset(to, 0, 8);
+}
+
+/* What finds no memory has not happened, and can be done again or in another way. */
+static void test_no_memory(void) {
+    static struct mpf_worker me;
+    struct mpf_lane_message huge = {.write = write_nothing, .bytes = HUGE_BYTES}, small = {.data = "small", .bytes = 5};
+    struct mpf_task_order order = {.message = huge, .cookie = 1};
+    struct mpf_crew_result result;
+    struct mpf_task task;
+    uint64_t ticket, refused = 0;
+    uint32_t slot;
+    engine_start();
+    CHECK_EQUAL(mpf_crew_enlist(&crew, &slot), 0);
+    CHECK_EQUAL(mpf_worker_join(&me, &crew.ref, slot), 0);
+    run_out_of_memory();
+    CHECK_EQUAL(mpf_crew_put(&crew, &order, &ticket), -ENOMEM);
+    have_memory_again();
+    CHECK_EQUAL(mpf_crew_pending(&crew), 0);
+    CHECK_EQUAL(mpf_worker_claim(&me, &task), -EAGAIN);
+    CHECK_EQUAL(mpf_crew_put(&crew, &order, &ticket), 0);
+    CHECK_EQUAL(mpf_worker_claim(&me, &task), 0);
+    CHECK_EQUAL(task.bytes, HUGE_BYTES);
+    run_out_of_memory();
+    CHECK_EQUAL(mpf_worker_report(&me, &huge, NULL), -ENOMEM);
+    have_memory_again();
+    CHECK_EQUAL(mpf_crew_collect(&crew, collected_bytes, sizeof collected_bytes, &result, 1), -EAGAIN);
+    CHECK_EQUAL(mpf_worker_report(&me, &small, NULL), 0);
+    mpf_block_unref(&task.block);
+    CHECK_EQUAL(mpf_crew_collect(&crew, collected_bytes, sizeof collected_bytes, &result, 1), 1);
+    CHECK(result.message.bytes == 5 && memcmp(result.message.data, "small", 5) == 0);
+    order.message = small;
+    for (uint64_t number = 0; number < 20000; number++) {
+        order.cookie = number + 1;
+        run_out_of_memory();
+        if (mpf_crew_put(&crew, &order, &ticket) == -ENOMEM) {
+            refused++;
+            have_memory_again();
+            CHECK_EQUAL(mpf_crew_pending(&crew), number);
+            CHECK_EQUAL(mpf_crew_put(&crew, &order, &ticket), 0);
+        }
+    }
+    have_memory_again();
+    CHECK(refused > 0);
+    for (uint64_t number = 0; number < 20000; number++) {
+        CHECK_EQUAL(mpf_worker_claim(&me, &task), 0);
+        CHECK_EQUAL(mpf_worker_report(&me, &small, NULL), 0);
+        CHECK_EQUAL(mpf_crew_collect(&crew, collected_bytes, sizeof collected_bytes, &result, 1), 1);
+        CHECK_EQUAL(result.cookie, number + 1);
+    }
+    engine_finish();
+}
+
 struct fault {
     int nth;
     char point[60];
@@ -295,6 +355,6 @@ CHECK_MAIN({"one_worker", test_one_worker}, {"many_workers", test_many_workers},
            {"cancelling", test_cancelling}, {"cancelling_under_way", test_cancelling_under_way}, {"closing", test_closing},
            {"freed_under_its_workers", test_freed_under_its_workers}, {"fork_while_putting", test_fork_while_putting},
 #ifdef MPF_DEBUG
-           {"kill_the_parent", test_kill_the_parent},
+           {"no_memory", test_no_memory}, {"kill_the_parent", test_kill_the_parent},
 #endif
 )
