@@ -474,7 +474,7 @@ find_name(struct reader *r, PyObject *module, PyObject *name)
     const struct mpf_imports *im = mpf_imports_get(r->codec);
     if (!im || PySys_Audit("pickle.find_class", "OO", module, name) < 0)
         return NULL;
-    m = PyImport_GetModule(module);
+    m = mpf_imports_module(module);
     if (m && PyModule_CheckExact(m))
         found = Py_XNewRef(PyDict_GetItemWithError(PyModule_GetDict(m), name));
     Py_XDECREF(m);

@@ -414,7 +414,7 @@ static PyObject *
 look_up(PyObject *module, PyObject *name)
 {
     PyObject *found;
-    PyObject *m = PyImport_GetModule(module);
+    PyObject *m = mpf_imports_module(module);
     if (!m || !PyModule_CheckExact(m)) {
         Py_XDECREF(m);
         PyErr_Clear();

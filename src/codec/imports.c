@@ -223,3 +223,37 @@ mpf_imports_is_replaced(struct mpf_codec *codec, const struct mpf_imports *im)
     __atomic_store_n(&codec->version, same ? version : 0, __ATOMIC_RELAXED);
     return !same;
 }
+
+static PyObject *
+loaded(PyObject *name)
+{
+    PyObject *modules = PyImport_GetModuleDict(), *module; /* modules is borrowed */
+    if (!PyDict_CheckExact(modules))
+        return PyImport_GetModule(name);
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyDict_GetItemRef(modules, name, &module) < 0 ? NULL : module;
+#else
+    module = PyDict_GetItemWithError(modules, name); /* borrowed */
+    return Py_XNewRef(module);
+#endif
+}
+
+/* A module without a spec, as __main__ often is, is being loaded by nobody. The interpreter asks it all the same, and
+ * that raises and drops an exception for every lookup. */
+PyObject *
+mpf_imports_module(PyObject *name)
+{
+    PyObject *module = loaded(name), *spec = NULL;
+    if (!module || !PyModule_CheckExact(module))
+        return module;
+#if PY_VERSION_HEX >= 0x030D0000
+    if (PyDict_GetItemStringRef(PyModule_GetDict(module), "__spec__", &spec) < 0)
+        PyErr_Clear();
+#else
+    spec = Py_XNewRef(PyDict_GetItemString(PyModule_GetDict(module), "__spec__"));
+#endif
+    if (spec && spec != Py_None)
+        Py_SETREF(module, PyImport_GetModule(name));
+    Py_XDECREF(spec);
+    return module;
+}

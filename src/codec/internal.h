@@ -97,6 +97,10 @@ mpf_imports_get(struct mpf_codec *codec)
 void mpf_imports_free(struct mpf_imports *im);
 int mpf_imports_traverse(const struct mpf_imports *im, visitproc visit, void *arg);
 
+/* New reference to the module of that name, or NULL, without an exception where it is not loaded. Waits, as an import would, for
+ * another thread that is loading it. */
+PyObject *mpf_imports_module(PyObject *name);
+
 /* Whether ForkingPickler is not what the standard library made it: replaced dumps or __init__, new attributes. */
 bool mpf_imports_is_replaced(struct mpf_codec *codec, const struct mpf_imports *im);
 static inline bool
