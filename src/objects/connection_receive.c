@@ -10,7 +10,6 @@
  *
  * Death of the caller: a message that it had taken is gone with it; any other is there for the next.
  */
-#define _GNU_SOURCE
 #include "objects/connection.h"
 
 #include <errno.h>
