@@ -80,6 +80,9 @@ class Implementation:
     def flush(self, queue):
         """Makes what this process has put into `queue` visible, where ``put`` alone does not."""
 
+    #: Whether a queue puts many items into one pickle, where those that are the same object are written once.
+    pickles_many = False
+
     #: Whether several processes can share the consuming end of a queue when each wants a part of the items.
     shares_consumers = True
 
@@ -230,6 +233,7 @@ class QuickQueue(Implementation):
     module = "quick_queue"
     provides = frozenset({"queue"})
     shares_consumers = False
+    pickles_many = True
 
     def context(self, method):
         return importlib.import_module("multiprocessing").get_context(method)

@@ -85,10 +85,10 @@ _shape(4, 4, bar=15)
 
 
 def _large(key, title, make_items, **attributes):
-    """`make_items`: function of a number of different objects; as many as a library may send in one go are needed."""
+    """`make_items`: function of how many different objects are needed: one, or as many as may go into one pickle."""
     def setup(impl):
         queue = impl.queue()
-        count = impl.size(SHARES * min(attributes["most"], 500), SHARES)
+        count = impl.size(SHARES * min(attributes["most"], 500), SHARES) if impl.pickles_many else 1
         with _flow(impl, queue, 1, 1, *_plain(queue, make_items(count))) as crew:
             yield crew.elapsed
     add(key, title, setup, uses="queue", operations=SHARES, **attributes)
