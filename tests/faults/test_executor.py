@@ -250,16 +250,15 @@ def test_executors_that_come_and_go_leave_nothing(no_leak):
         all_at_work(executor)
         futures = [executor.submit(time.sleep, 60 if turn % 3 == 0 else 0) for _ in range(5)]
         processes = list(executor._processes.values())
+        thread = executor._executor_manager_thread
         if turn % 3 == 0:
             executor.kill_workers()
-        thread = executor._executor_manager_thread
         if turn % 3 == 1:
             executor.shutdown()
         del executor
         assert not concurrent.futures.wait(futures, LONG).not_done
-        if thread is not None:
-            thread.join(LONG)
-            assert not thread.is_alive()
+        thread.join(LONG)
+        assert not thread.is_alive()
         for process in processes:
             process.join(LONG)
             assert process.exitcode is not None
