@@ -257,7 +257,7 @@ static void test_bounded_under_churn(void) {
     struct mpf_block_stats before, after;
     uint32_t value;
     setup();
-    for (uint32_t i = 0; i < 200000; i++) {
+    for (uint32_t i = 0; i < (UNDER_TSAN ? 20000 : 200000); i++) {
         CHECK_EQUAL(set(i, i), 0);
         if (i >= 10)
             CHECK_EQUAL(remove_key(i - 10, &value), 0);
@@ -426,7 +426,7 @@ static void test_random_kills(void) {
     uint64_t random = 5;
     setup();
     told = check_shared(sizeof *told);
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < (UNDER_TSAN ? 8 : 40); i++) {
         crowd_run(&crowd, NULL, 0, &random);
         check_told();
         mpf_block_check(arena);

@@ -249,7 +249,7 @@ static void test_bounded_as_a_queue(void) {
     struct mpf_block_stats before, after;
     uint32_t value;
     setup();
-    for (uint32_t i = 0; i < 100000; i++) {
+    for (uint32_t i = 0; i < (UNDER_TSAN ? 20000 : 100000); i++) {
         CHECK_EQUAL(append(i), 0);
         if (i >= 10)
             CHECK_EQUAL(take(0, &value), 0);
@@ -342,7 +342,7 @@ static void test_random_kills(void) {
     uint64_t random = 5, had;
     setup();
     appended = check_shared(USERS * sizeof *appended);
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < (UNDER_TSAN ? 8 : 40); i++) {
         for (int user = 0; user < USERS; user++)
             atomic_store(&appended[user], 0);
         crowd_run(&crowd, NULL, 0, &random);
