@@ -13,7 +13,6 @@
 #include "objects/connection.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
@@ -29,24 +28,11 @@ static int
 connection_sleep(struct mpf_connection *c, int64_t deadline)
 {
     struct pollfd target = {.fd = c->fd, .events = POLLIN};
-    struct timespec left, *timeout = NULL;
-    if (deadline != MPF_FOREVER) {
-        int64_t ns = deadline - mpf_clock_now();
-        if (ns <= 0) {
-            return -ETIMEDOUT;
-        }
-        left = (struct timespec){ns / 1000000000, ns % 1000000000};
-        timeout = &left;
+    if (deadline != MPF_FOREVER && deadline - mpf_clock_now() <= 0) {
+        return -ETIMEDOUT;
     }
-    int rc, error;
-    Py_BEGIN_ALLOW_THREADS
-    rc = ppoll(&target, 1, timeout, NULL);
-    error = errno;
-    Py_END_ALLOW_THREADS
-    if (rc < 0 && error == EINTR) {
-        return PyErr_CheckSignals() < 0 ? -EINTR : 0;
-    }
-    return rc < 0 ? -error : rc == 0 ? -ETIMEDOUT : 0;
+    int rc = mpf_wait_poll(&target, 1, deadline);
+    return rc > 0 ? 0 : rc;
 }
 
 /* One step of a wait for `in`: 0 look again, MPF_CONNECTION_BY_SOCKET, or -errno as in connection_take. */

@@ -15,7 +15,6 @@
 #include "objects/connection.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdbool.h>
 
 #include "objects/errors.h"
@@ -149,20 +148,9 @@ select_confirmed(PyObject *object)
 static Py_ssize_t
 select_poll(struct select_set *set, int64_t deadline)
 {
-    struct timespec left = {0, 0}, *timeout = &left;
-    int rc, error;
-    if (deadline == MPF_FOREVER) {
-        timeout = NULL;
-    } else if (deadline != 0) {
-        int64_t ns = deadline - mpf_clock_now();
-        left = ns > 0 ? (struct timespec){ns / 1000000000, ns % 1000000000} : left;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    rc = ppoll(set->targets, (nfds_t)set->count, timeout, NULL);
-    error = errno;
-    Py_END_ALLOW_THREADS
+    int rc = mpf_wait_poll(set->targets, (nfds_t)set->count, deadline);
     if (rc < 0) {
-        return error != EINTR ? -error : PyErr_CheckSignals() < 0 ? -EINTR : 0;
+        return rc == -ETIMEDOUT ? 0 : rc;
     }
     Py_ssize_t ready = 0;
     for (Py_ssize_t i = 0; i < set->count; i++) {

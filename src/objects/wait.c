@@ -28,6 +28,7 @@
 #include "platform/futex.h"
 
 #define WAIT_LOOK_NS (50 * 1000 * 1000)
+#define WAIT_FIRST_POLL_NS (20 * 1000 * 1000)
 
 static void
 wait_release(void *context)
@@ -217,4 +218,41 @@ mpf_wait_parse_timeout(const char *name, PyObject *const *args, Py_ssize_t nargs
     static const char *const names[] = {"timeout"};
     *timeout = NULL;
     return mpf_wait_parse_arguments(name, names, 1, args, nargs, kwnames, timeout);
+}
+
+/* One poll() of at most `ns` nanoseconds; negative: no limit. As ppoll, but -errno. */
+static int
+wait_poll_once(struct pollfd *targets, nfds_t count, int64_t ns)
+{
+    struct timespec left = {ns / 1000000000, ns % 1000000000};
+    int rc;
+    Py_BEGIN_ALLOW_THREADS
+    rc = ppoll(targets, count, ns < 0 ? NULL : &left, NULL);
+    rc = rc < 0 ? -errno : rc;
+    Py_END_ALLOW_THREADS
+    return rc;
+}
+
+/* A signal that comes just before the kernel is entered interrupts nothing. Such a one was likely caused by what this process did
+ * last, so the first sleep is a short one. */
+int
+mpf_wait_poll(struct pollfd *targets, nfds_t count, int64_t deadline)
+{
+    int64_t left = deadline == MPF_FOREVER ? -1 : deadline == 0 ? 0 : deadline - mpf_clock_now();
+    if (deadline != MPF_FOREVER && left < 0) {
+        left = 0;
+    }
+    bool is_long = left < 0 || left > WAIT_FIRST_POLL_NS;
+    int rc = wait_poll_once(targets, count, is_long ? WAIT_FIRST_POLL_NS : left);
+    if (rc == 0 && is_long) {
+        if (PyErr_CheckSignals() < 0) {
+            return -EINTR;
+        }
+        left = deadline == MPF_FOREVER ? -1 : deadline - mpf_clock_now();
+        rc = wait_poll_once(targets, count, deadline != MPF_FOREVER && left < 0 ? 0 : left);
+    }
+    if (rc == -EINTR) {
+        return PyErr_CheckSignals() < 0 ? -EINTR : 0;
+    }
+    return rc == 0 ? -ETIMEDOUT : rc;
 }

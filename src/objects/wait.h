@@ -3,6 +3,8 @@
 #define MPF_OBJECTS_WAIT_H
 
 #include <Python.h>
+
+#include <poll.h>
 #include <stdint.h>
 
 #include "sync/park.h"
@@ -34,5 +36,9 @@ int mpf_wait_parse_arguments(const char *function, const char *const *names, int
 /* The argument (timeout=None) of a wait() that is called `name`. *timeout is borrowed. 0 or -1 with an exception. */
 int mpf_wait_parse_timeout(const char *name, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                            PyObject **timeout);
+
+/* poll() until the deadline (MPF_FOREVER, 0: do not wait), detached from the interpreter. How many targets are ready; 0: handlers of
+ * signals have run, look again; -ETIMEDOUT, -EINTR with an exception set, -errno. */
+int mpf_wait_poll(struct pollfd *targets, nfds_t count, int64_t deadline);
 
 #endif
