@@ -30,7 +30,7 @@
 #include "platform/fault.h"
 
 #define POLL_NS (50 * 1000 * 1000) /* where deaths cannot be slept on */
-#define LONG_NS INT64_C(1000000000) /* a long sleep: the kernel wakes one sleeper for a death, and that one may be stopped */
+#define LONG_NS INT64_C(10000000000) /* a long sleep: the kernel wakes one sleeper for a death, and that one may be stopped */
 
 static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 
