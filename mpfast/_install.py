@@ -35,9 +35,7 @@ REPLACED = {
     "multiprocessing.shared_memory": ("SharedMemory", "ShareableList"),
     "multiprocessing.heap": ("Arena", "Heap", "BufferWrapper"),
     "multiprocessing.pool": ("Pool", "ThreadPool"),
-    "multiprocessing.managers": (
-        "BaseManager", "SyncManager", "SharedMemoryManager", "BaseProxy", "Namespace", "Value", "Array",
-    ),
+    "multiprocessing.managers": ("BaseManager", "SyncManager", "SharedMemoryManager"),
     "multiprocessing.popen_fork": ("Popen",),
     "multiprocessing.popen_spawn_posix": ("Popen",),
     "multiprocessing.popen_forkserver": ("Popen",),
