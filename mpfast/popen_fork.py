@@ -25,6 +25,7 @@ if _native.ENABLED and _have_pidfds():
     import select
     import signal
     import sys
+    import threading
     import time
 
     from . import _child, _core
@@ -34,6 +35,10 @@ if _native.ENABLED and _have_pidfds():
     __all__ = ["Popen"]
 
     _LONGEST_POLL = 1 << 30  # milliseconds
+
+    #: Held from asking the kernel for an exit status, which it tells once, to noting it.  Signal handlers may ask meanwhile.
+    reaping = threading.RLock()
+    os.register_at_fork(after_in_child=reaping._at_fork_reinit)
 
 
     def is_ready(descriptor, timeout):
@@ -62,6 +67,30 @@ if _native.ENABLED and _have_pidfds():
                     return None
                 return self.poll(os.WNOHANG if timeout == 0.0 else 0)
             return self.returncode
+
+        def poll(self, flag=os.WNOHANG):
+            """Returns the exit code, None while the process runs; waits for its end unless *flag* is os.WNOHANG.
+
+            None, too, where the program has waited for the process itself.
+            """
+            if self.returncode is None:
+                if flag != os.WNOHANG:
+                    try:
+                        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+                    except ChildProcessError:
+                        pass
+                with reaping:
+                    self._reap()
+            return self.returncode
+
+        def _reap(self):
+            if self.returncode is None:
+                try:
+                    pid, status = os.waitpid(self.pid, os.WNOHANG)
+                except OSError:
+                    return
+                if pid == self.pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
 
         def _send_signal(self, sig):
             if self.returncode is None:
@@ -105,7 +134,7 @@ if _native.ENABLED and _have_pidfds():
         Not a base class: the standard library's Popen classes may be derived from one here by now.
         """
         for name, value in vars(_Watching).items():
-            if callable(value):
+            if callable(value) and name not in vars(cls):
                 setattr(cls, name, value)
         return cls
 

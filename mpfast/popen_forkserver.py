@@ -12,7 +12,7 @@ if hasattr(_popen_fork, "watching"):
     from . import _child, _core
     from ._install import original
     from ._zygote import zygote
-    from .popen_fork import is_ready
+    from .popen_fork import is_ready, reaping
     from .popen_spawn_posix import describe, in_memory
     from .util import Finalize, close_fds
 
@@ -42,18 +42,21 @@ if hasattr(_popen_fork, "watching"):
             """Returns the exit code, None while the process runs; waits for its end unless *flag* is os.WNOHANG."""
             if self.returncode is None and not hasattr(self, "_news"):
                 return super().poll(flag)
-            if self.returncode is None:
-                self.returncode = self._hear(flag)
+            while self.returncode is None:
+                ended = is_ready(self.sentinel, 0 if flag == os.WNOHANG else None)
+                with reaping:  # the server tells once
+                    if self.returncode is None:
+                        self.returncode = self._hear(ended)
+                if flag == os.WNOHANG:
+                    break
             return self.returncode
 
-        def _hear(self, flag):
+        def _hear(self, ended):
             try:
-                news = _core.hear_zygote(self._news, 0 if flag == os.WNOHANG else -1)
-                if news is None and is_ready(self.sentinel, 0):
-                    # It has ended; the server tells at once.
-                    news = _core.hear_zygote(self._news, int(_MOMENT * 1000))
+                # When it has ended, the server tells at once.
+                news = _core.hear_zygote(self._news, int(_MOMENT * 1000) if ended else 0)
             except (OSError, EOFError):
-                return _UNKNOWN if is_ready(self.sentinel, 0 if flag == os.WNOHANG else None) else None
+                return _UNKNOWN if ended else None
             return None if news is None else os.waitstatus_to_exitcode(news[2])
 
 

@@ -13,6 +13,8 @@ ROOT = pathlib.Path(mpfast.__file__).resolve().parent.parent
 
 METHODS = ("fork", "spawn", "forkserver")
 
+# The standard library's fork server has a socket in a directory; the name of that is all that it logs.
+SOCKET_DIRECTORY = re.compile(r"\[INFO/MainProcess\] created temp directory .*\n")
 RANDOM_NAME = re.compile(r"pymp-\w+|0x[0-9a-f]+")
 
 
@@ -85,7 +87,7 @@ class Outcome:
     def __init__(self, done):
         self.status = done.returncode
         self.stdout = done.stdout
-        self.stderr = RANDOM_NAME.sub("RANDOM", done.stderr)
+        self.stderr = RANDOM_NAME.sub("RANDOM", SOCKET_DIRECTORY.sub("", done.stderr))
 
     def __eq__(self, other):
         return (self.status, self.stdout, self.stderr) == (other.status, other.stdout, other.stderr)

@@ -143,8 +143,8 @@ def test_errors_of_a_dict(operation):
 
 def test_what_cannot_be_pickled_changes_nothing():
     shared = mpfast.SharedDict(a=1)
-    for operation in (lambda: shared.__setitem__("a", lambda: 0), lambda: shared.update(a=2, b=threading.Lock()),
-                      lambda: shared.setdefault("c", lambda: 0), lambda: shared.__setitem__(threading.Lock(), 1)):
+    for operation in (lambda: shared.__setitem__("a", threading.Lock()), lambda: shared.update(a=2, b=threading.Lock()),
+                      lambda: shared.setdefault("c", threading.Lock()), lambda: shared.__setitem__(threading.Lock(), 1)):
         with pytest.raises((pickle.PicklingError, TypeError, AttributeError)):
             operation()
     assert shared == {"a": 1}

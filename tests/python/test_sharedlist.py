@@ -3,6 +3,7 @@ import functools
 import gc
 import pickle
 import random
+import threading
 import weakref
 
 import pytest
@@ -125,8 +126,9 @@ def test_a_sort_that_fails_changes_nothing():
 
 def test_what_cannot_be_pickled_changes_nothing():
     shared = mpfast.SharedList([1, 2])
-    for operation in (lambda: shared.append(lambda: 0), lambda: shared.extend([3, lambda: 0]), lambda: shared.insert(0, lambda: 0),
-                      lambda: shared.__setitem__(0, lambda: 0), lambda: shared.__setitem__(slice(None), [lambda: 0])):
+    lock = threading.Lock()
+    for operation in (lambda: shared.append(lock), lambda: shared.extend([3, lock]), lambda: shared.insert(0, lock),
+                      lambda: shared.__setitem__(0, lock), lambda: shared.__setitem__(slice(None), [lock])):
         with pytest.raises((pickle.PicklingError, TypeError, AttributeError)):
             operation()
     assert shared == [1, 2]
