@@ -40,6 +40,9 @@ if native("Mapping") is not None:
         return make() if make is not _stock_make_filename else f"/psm_{os.urandom(4).hex()}"
 
 
+    #: The default of *track*: equal to the standard library's, True, and yet to be told from a True that was passed.
+    _BY_ORIGIN = 1
+
     class SharedMemory(_StdlibSharedMemory):
         """A block of shared memory that has a name.
 
@@ -53,7 +56,7 @@ if native("Mapping") is not None:
 
         _track = True
 
-        def __init__(self, name=None, create=False, size=0, *, track=None):
+        def __init__(self, name=None, create=False, size=0, *, track=_BY_ORIGIN):
             if not size >= 0:
                 raise ValueError("'size' must be a positive integer")
             if create:
@@ -71,8 +74,8 @@ if native("Mapping") is not None:
                 self.close()
                 raise
             self._buf = memoryview(self._mmap)
-            self._track = track is not False
-            if create and track is not False or track:
+            self._track = bool(track)
+            if track and (create or track is not _BY_ORIGIN):
                 _shared_memory_names.register(self._name, inode)
 
         def _open(self, name):
