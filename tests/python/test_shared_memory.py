@@ -14,7 +14,7 @@ import mpfast
 from conftest import METHODS, child_environment
 from mpfast.shared_memory import SharedMemory
 
-pytestmark = pytest.mark.skipif(SharedMemory.__init__.__kwdefaults__ != {"track": None}, reason="no native SharedMemory here")
+pytestmark = pytest.mark.skipif(SharedMemory is multiprocessing.shared_memory.SharedMemory, reason="no native SharedMemory here")
 
 DIRECTORY = pathlib.Path("/dev/shm")
 
