@@ -203,7 +203,8 @@ def shuffle(shared, own, stop):
     draw = random.Random()
     while not stop.is_set():
         shared.reverse()
-        shared.append(shared.pop(0))
+        shared.remove(own)  # nobody else takes it out
+        shared.append(own)
         shared.sort(key=lambda item: draw.random())
         shared.remove(own)
         shared.insert(3, own)
