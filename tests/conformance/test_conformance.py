@@ -80,7 +80,7 @@ def test_a_hanging_test_is_ended_and_its_stack_told(runner):
             def wait_for_ever(self):
                 threading.Event().wait()
             def test_b(self): pass
-        """, timeout=2.0)
+        """, timeout=6.0)
     assert results["test_a"].outcome == "hang"
     assert "wait_for_ever" in results["test_a"].detail
     assert results["test_b"].outcome == "pass"

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(not hasattr(popen_fork, "watching"), reason="nee
 
 METHODS = ("fork", "spawn", "forkserver")
 SECOND = 1.0
+TRIES = 4  # of what takes a second at most, unless others keep the machine from it
 
 PARENT = """
 import os
@@ -129,11 +130,16 @@ def mappers(inodes):
 @pytest.mark.parametrize("method", METHODS)
 def test_nothing_is_left_of_a_killed_parent_with_daemonic_children_and_a_pool(family, method):
     before = leftovers()
-    made = family(method, 50 if method != "spawn" else 10)
-    made.kill_parent()
-    assert made.running(SECOND) == []
-    assert mappers(made.arenas) == []
-    assert leftovers() <= before
+    for _ in range(TRIES):
+        made = family(method, 50 if method != "spawn" else 10)
+        made.kill_parent()
+        late = made.running(SECOND)
+        assert made.running(LONG) == []
+        assert mappers(made.arenas) == []
+        assert leftovers() <= before
+        if not late:
+            return
+    pytest.fail(f"{late} were still there after a second, {TRIES} times out of {TRIES}")
 
 
 @pytest.mark.parametrize("method", METHODS)

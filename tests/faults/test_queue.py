@@ -168,15 +168,18 @@ def test_what_was_put_survives_the_producer(no_leak):
     del producer
 
 
-def wait_for_item(q):
+def wait_for_item(q, begun):
+    begun.release()
     q.get()
 
 
 def test_a_killed_sleeper_takes_no_wake_up_with_it(no_leak):
-    q = ctx.Queue()
-    sleepers = [ctx.Process(target=wait_for_item, args=(q,)) for _ in range(3)]
+    q, begun = ctx.Queue(), ctx.Semaphore(0)
+    sleepers = [ctx.Process(target=wait_for_item, args=(q, begun)) for _ in range(3)]
     for sleeper in sleepers:
         sleeper.start()
+    for _ in sleepers:
+        assert begun.acquire(timeout=LONG)
     sleepers[0].kill()
     q.put(1)
     q.put(2)

@@ -2,8 +2,10 @@
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -79,6 +81,27 @@ def system_calls(tmp_path):
                 if not line.startswith(("newfstatat", "fstat", "ioctl", "lseek", "close", "---"))]
 
     return run
+
+
+class Interrupted(Exception):
+    """Raised by the handler of a signal."""
+
+
+@pytest.fixture
+def interrupt():
+    """Function (call) that runs call, which would block for ever and has to end when a signal's handler raises."""
+    def handler(*_):
+        raise Interrupted
+
+    def run(call):
+        with pytest.raises(Interrupted):
+            # Inside, as it may come early where the machine is busy.
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+            call()
+
+    former = signal.signal(signal.SIGUSR1, handler)
+    yield run
+    signal.signal(signal.SIGUSR1, former)
 
 
 class Outcome:

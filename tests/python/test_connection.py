@@ -32,26 +32,6 @@ def end(*children):
         assert child.exitcode == 0
 
 
-class Interrupted(Exception):
-    pass
-
-
-@pytest.fixture
-def interrupt():
-    """Function (call) that runs call, which has to end when a signal's handler raises."""
-    def handler(*_):
-        raise Interrupted
-
-    def run(call):
-        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-        with pytest.raises(Interrupted):
-            call()
-
-    former = signal.signal(signal.SIGUSR1, handler)
-    yield run
-    signal.signal(signal.SIGUSR1, former)
-
-
 @pytest.fixture(params=("memory", "socket"))
 def pipe(request):
     """Function (duplex=True) that makes a pipe; once by memory, once after its descriptor was asked for."""

@@ -571,8 +571,10 @@ def test_shutdown_without_waiting():
 def test_shutdown_that_cancels():
     with Blocked() as blocked:
         futures = [blocked.executor.submit(identity, i) for i in range(50)]
-        threading.Timer(0.05, blocked.release).start()
+        release = threading.Thread(target=lambda: (eventually(futures[-1].cancelled), blocked.release()))
+        release.start()
         blocked.executor.shutdown(cancel_futures=True)
+        release.join()
         assert blocked.first.result(0) == "waited"
         assert all(future.done() for future in futures)
         assert sum(future.cancelled() for future in futures) >= 45

@@ -11,6 +11,9 @@ import pytest
 
 import mpfast
 from conftest import METHODS, child_environment
+from mpfast import _group
+
+LONG = 60  # seconds
 
 
 class Custom(Exception):
@@ -185,7 +188,8 @@ def test_an_interrupted_member_interrupts_the_parent():
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_log_records_arrive_in_the_parents_handlers_in_order(method, caplog):
+def test_log_records_arrive_in_the_parents_handlers_in_order(method, caplog, monkeypatch):
+    monkeypatch.setattr(_group, "_HOLD_BACK", LONG)  # however late a member comes to send what it has logged
     caplog.set_level(logging.INFO, "members")
     with mpfast.ProcessGroup(method) as group:
         group.start(log, logging.INFO, *range(20))
@@ -195,6 +199,29 @@ def test_log_records_arrive_in_the_parents_handlers_in_order(method, caplog):
     assert sorted(record.getMessage() for record in records) == sorted([*map(str, range(20))] * 2)
     assert [record.created for record in records] == sorted(record.created for record in records)
     assert {record.process for record in records} == {process.pid for process in group.processes[:2]}
+
+
+def log_and_wait(logged, go_on):
+    log(logging.INFO, "while the member runs")
+    logged.set()
+    assert go_on.wait(LONG)
+
+
+def test_log_records_arrive_while_the_members_run():
+    logged, go_on, handled = mpfast.Event(), mpfast.Event(), []
+    handler = logging.Handler()
+    handler.emit = lambda record: (handled.append(record.getMessage()), go_on.set())
+    logger = logging.getLogger("members")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        with mpfast.ProcessGroup("fork") as group:
+            group.start(log_and_wait, logged, go_on)
+            assert logged.wait(LONG)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    assert handled == ["while the member runs"]
 
 
 def test_bad_arguments():

@@ -163,8 +163,8 @@ if __name__ == "__main__":
     def stop(*_):
         raise Stop
     signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
         context.Semaphore(0).acquire()
     except Stop:
         print("stopped")

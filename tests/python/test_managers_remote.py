@@ -361,20 +361,25 @@ def _in_namespace(name, *command):
 
 @pytest.fixture
 def other_host():
-    """(name of a network namespace, the address of this host from there)"""
+    """(name of a network namespace, the address of this host from there)
+
+    Names and addresses are this process's own: the same test may run with another interpreter meanwhile.
+    """
     name, here, there = f"mpfast{os.getpid()}", f"mpf{os.getpid() % 10**7}a", f"mpf{os.getpid() % 10**7}b"
+    network = f"10.213.{os.getpid() // 64 % 256}."
+    address, peer = (f"{network}{os.getpid() % 64 * 4 + host}" for host in (1, 2))
     if shutil.which("ip") is None:
         pytest.skip("the command ip is not installed")
     steps = [["ip", "netns", "add", name], ["ip", "link", "add", here, "type", "veth", "peer", "name", there],
-             ["ip", "link", "set", there, "netns", name], ["ip", "addr", "add", "10.213.77.1/30", "dev", here],
-             ["ip", "link", "set", here, "up"], _in_namespace(name, "ip", "addr", "add", "10.213.77.2/30", "dev", there),
+             ["ip", "link", "set", there, "netns", name], ["ip", "addr", "add", f"{address}/30", "dev", here],
+             ["ip", "link", "set", here, "up"], _in_namespace(name, "ip", "addr", "add", f"{peer}/30", "dev", there),
              _in_namespace(name, "ip", "link", "set", there, "up")]
     try:
         for step in steps:
             done = subprocess.run(step, capture_output=True, text=True, timeout=20)
             if done.returncode != 0:
                 pytest.skip(f"no network namespace to be had: {' '.join(step)}: {done.stderr.strip()}")
-        yield name, "10.213.77.1"
+        yield name, address
     finally:
         subprocess.run(["ip", "link", "del", here], capture_output=True)
         subprocess.run(["ip", "netns", "del", name], capture_output=True)

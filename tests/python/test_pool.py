@@ -637,7 +637,8 @@ def test_the_timeout_of_the_tasks_of_a_map(forked):
     event = fork.Event()
     with pytest.raises(mpfast.TimeoutError):
         forked.map(_wait_at_two, [(i, event) for i in range(4)], chunksize=1, task_timeout=0.1)
-    iterator = forked.imap(_wait_at_two, [(i, event) for i in range(4)], task_timeout=0.1)
+    # Long enough for the others, however busy the machine is.
+    iterator = forked.imap(_wait_at_two, [(i, event) for i in range(4)], task_timeout=2)
     assert [next(iterator), next(iterator)] == [0, 1]
     with pytest.raises(mpfast.TimeoutError):
         next(iterator)
@@ -864,11 +865,14 @@ import mpfast
 def sleep(ready):
     ready.release()
     time.sleep(600)
+def meet(barrier):
+    barrier.wait()
 if __name__ == "__main__":
     os.setpgid(0, 0)
     context = mpfast.get_context(sys.argv[1])
     ready = context.Semaphore(0)
     with context.Pool(3) as pool:
+        pool.map(meet, [context.Barrier(3)] * 3, chunksize=1)  # no interpreter is still starting
         result = pool.map_async(sleep, [ready] * 2, chunksize=1)
         for _ in range(2):
             ready.acquire()

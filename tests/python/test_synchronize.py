@@ -651,10 +651,15 @@ WAITS = {
 }
 
 
+def interrupt_once(number, frame):
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def block_for_ever(name, ready, interrupted, threads):
     primitive = MAKERS[name](mpfast)
     exhaust(name, primitive)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, interrupt_once)  # there may be several before it runs
     if threads:  # the signal goes to a thread that is not the main one
         idle = threading.Thread(target=threading.Event().wait, daemon=True)
         idle.start()
