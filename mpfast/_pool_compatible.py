@@ -4,7 +4,7 @@ Programs put their own methods on a pool which hand tasks to ``_taskqueue`` and 
 """
 import multiprocessing.pool as _stdlib
 
-from ._pool_input import MOST_BYTES, MOST_TASKS
+from ._pool_input import LEAST_TASKS, MOST_BYTES, MOST_TASKS
 from ._pool_results import Relay
 
 
@@ -77,7 +77,7 @@ class TaskQueue:
             if supervisor.failure is not None:
                 break
             self._send(job, index, func, args, kwds)
-            supervisor.crew.wait_room(MOST_TASKS, MOST_BYTES)
+            supervisor.crew.wait_room(MOST_TASKS, MOST_BYTES, least=LEAST_TASKS * supervisor.processes)
         if set_length:
             set_length(index + 1)
 

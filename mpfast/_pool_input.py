@@ -5,10 +5,11 @@ thread that lives as long as there is more to read, because an iterator may wait
 items included.  In both cases no more than a certain amount is in shared memory at a time.
 """
 MOST_TASKS = 1 << 16  # unresolved at a time, while there is input left
-MOST_BYTES = 256 << 20
+MOST_BYTES = 64 << 20  # more would not be faster: shared memory that is new costs more than what is used again
+LEAST_TASKS = 2  # for each worker, however large
 CALLER_TASKS = 1 << 14  # that an asynchronous call puts before it returns
 CALLER_BYTES = 64 << 20
-FIRST_STEP = 16  # pieces put between two looks at how much there is
+FIRST_STEP = 4  # pieces put between two looks at how much there is
 LONGEST_STEP = 4096
 
 _SEQUENCES = frozenset([list, tuple, range, str, bytes, bytearray, set, frozenset, dict])
@@ -40,9 +41,13 @@ class Input:
         self._step = FIRST_STEP if cannot_block(iterable) else 1
         self._growing = self._step > 1
         self._left = True
+        self._least = LEAST_TASKS * supervisor.processes
 
     def read(self, tasks=MOST_TASKS, data=MOST_BYTES):
-        """Put pieces until there are so many unresolved *tasks* or bytes of *data*.  Returns whether there is more."""
+        """Put pieces until there are so many unresolved *tasks* or bytes of *data*, and enough for every worker.
+
+        Returns whether there is more.
+        """
         self._start()
         while self._left and self._room(tasks, data):
             self._put_some(self._step)
@@ -53,7 +58,7 @@ class Input:
     def read_all(self):
         """Put everything, waiting for room in between."""
         while self.read():
-            self._crew.wait_room(MOST_TASKS // 2, MOST_BYTES // 2)
+            self._crew.wait_room(MOST_TASKS // 2, MOST_BYTES // 2, least=self._least - 1)
 
     def read_until(self, items):
         """Put pieces until so many *items* were read.  Returns whether there is more."""
@@ -78,7 +83,7 @@ class Input:
         if size > data // 8:
             self._step = max(1, min(self._step, unresolved * (data - size) // max(1, size)))
             self._growing = False
-        return unresolved < tasks and size < data
+        return unresolved < tasks and (size < data or unresolved < self._least)
 
     def _put_some(self, limit):
         if self._supervisor.failure is not None:

@@ -340,7 +340,7 @@ get_bytes(struct reader *r, bool is_short, bool mutable)
         return NULL;
     data = (const char *)r->p;
     r->p += n;
-    return mutable ? PyByteArray_FromStringAndSize(data, (Py_ssize_t)n) : PyBytes_FromStringAndSize(data, (Py_ssize_t)n);
+    return mutable ? PyByteArray_FromStringAndSize(data, (Py_ssize_t)n) : mpf_codec_bytes(data, n);
 }
 
 /* Of a container of n values; false: exception set. To be paired with leave(). */

@@ -18,6 +18,7 @@
 
 #include "codec/encoder.h"
 #include "codec/wire.h"
+#include "platform/heap.h"
 
 struct mpf_codec *
 mpf_codec_new(void)
@@ -243,6 +244,19 @@ mpf_codec_release(struct mpf_codec *codec, struct mpf_message *m)
 }
 
 PyObject *
+mpf_codec_bytes(const void *data, size_t bytes)
+{
+    if (bytes < MPF_HEAP_LARGE)
+        return PyBytes_FromStringAndSize(data, (Py_ssize_t)bytes);
+    PyObject *object = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)bytes);
+    if (!object)
+        return NULL;
+    mpf_heap_fill(PyBytes_AS_STRING(object), bytes);
+    memcpy(PyBytes_AS_STRING(object), data, bytes);
+    return object;
+}
+
+PyObject *
 mpf_codec_decode(struct mpf_codec *codec, const void *data, size_t bytes, const struct mpf_adopter *adopter)
 {
     const uint8_t *p = data;
@@ -254,6 +268,7 @@ mpf_codec_decode(struct mpf_codec *codec, const void *data, size_t bytes, const 
         return mpf_pickling_decode(codec, p, bytes, adopter);
     if (first == MPF_OP_FOREIGN)
         return mpf_pickling_decode_foreign(codec, p, bytes);
+    mpf_heap_expect(bytes);
     if (first == MPF_OP_NAMES)
         return mpf_builtin_decode(codec, p + 1, bytes - 1);
     return mpf_builtin_decode(codec, p, bytes);

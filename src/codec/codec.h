@@ -63,6 +63,9 @@ void mpf_codec_write(const struct mpf_message *m, void *dest);
 
 void mpf_codec_release(struct mpf_codec *codec, struct mpf_message *m);
 
+/* New reference to a bytes object with a copy of the data, NULL with an exception. */
+PyObject *mpf_codec_bytes(const void *data, size_t bytes);
+
 /* The object, or NULL with an exception set: pickle.UnpicklingError for bytes that are no message, MemoryError, or what
  * unpickling raised. Trusts no length in data. data must stay until it returns; nothing refers to it afterwards but what
  * adopter (NULL: buffers are copied) handed out. */

@@ -18,6 +18,7 @@
 #include "codec/encoder.h"
 #include "codec/sink.h"
 #include "codec/wire.h"
+#include "platform/heap.h"
 
 #include <string.h>
 
@@ -350,7 +351,7 @@ take_buffer(const uint8_t *data, size_t at, size_t length, bool readonly, const 
     if (adopter)
         return adopter->adopt(adopter->ctx, at, length, readonly);
     if (readonly)
-        return PyBytes_FromStringAndSize((const char *)data + at, (Py_ssize_t)length);
+        return mpf_codec_bytes(data + at, length);
     return PyByteArray_FromStringAndSize((const char *)data + at, (Py_ssize_t)length);
 }
 
@@ -413,6 +414,7 @@ mpf_pickling_decode(struct mpf_codec *codec, const uint8_t *data, size_t bytes, 
         if (!buffers)
             return NULL;
     }
+    mpf_heap_expect((size_t)length);
     loads = current_loads(im);
     if (loads)
         pickle = PyMemoryView_FromMemory((char *)data + HEADER_BYTES, (Py_ssize_t)length, PyBUF_READ);
@@ -431,7 +433,8 @@ mpf_pickling_decode_foreign(struct mpf_codec *codec, const uint8_t *data, size_t
 {
     const struct mpf_imports *im = mpf_imports_get(codec);
     PyObject *loads = im ? current_loads(im) : NULL;
-    PyObject *pickle = loads ? PyBytes_FromStringAndSize((const char *)data + 1, (Py_ssize_t)bytes - 1) : NULL;
+    mpf_heap_expect(bytes);
+    PyObject *pickle = loads ? mpf_codec_bytes(data + 1, bytes - 1) : NULL;
     PyObject *obj = pickle ? PyObject_CallOneArg(loads, pickle) : NULL;
     Py_XDECREF(pickle);
     Py_XDECREF(loads);

@@ -20,6 +20,7 @@
 #include "objects/errors.h"
 #include "objects/message.h"
 #include "platform/clock.h"
+#include "platform/heap.h"
 
 #define CONNECTION_LOOK_NS (10 * 1000 * 1000)
 
@@ -133,7 +134,8 @@ call_forking_pickler(struct mpf_connection *c, const char *name, PyObject *arg)
 static PyObject *
 received_bytes(struct mpf_lane_received *received)
 {
-    PyObject *bytes = PyBytes_FromStringAndSize(received->data, (Py_ssize_t)received->bytes);
+    mpf_heap_expect(received->bytes);
+    PyObject *bytes = mpf_codec_bytes(received->data, received->bytes);
     mpf_block_unref(&received->block);
     return bytes;
 }

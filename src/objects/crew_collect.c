@@ -32,9 +32,9 @@ const char mpf_crew_object_collect_doc[] = PyDoc_STR(
     "With a receiver: until it is ready (True), or timeout seconds have passed (False).  Without: True if there was any.");
 
 const char mpf_crew_object_wait_room_doc[] = PyDoc_STR(
-    "wait_room($self, /, records, bytes, timeout=None)\n--\n\n"
+    "wait_room($self, /, records, bytes, timeout=None, least=0)\n--\n\n"
     "Collect until at most so many tasks, with so many bytes of arguments, are unresolved: True, or False after timeout\n"
-    "seconds.");
+    "seconds.  There is room for *least* tasks however large they are.");
 
 /* ---- batches ---- */
 
@@ -324,14 +324,15 @@ mpf_crew_object_collect(PyObject *op, PyObject *const *args, Py_ssize_t nargs, P
 
 struct collect_room {
     struct mpf_crew_object *self;
-    unsigned long long records, bytes;
+    unsigned long long records, bytes, least;
 };
 
 static bool
 collect_has_room(void *context)
 {
     const struct collect_room *room = context;
-    return mpf_crew_pending(&room->self->crew) <= room->records && room->self->bytes <= room->bytes;
+    uint64_t pending = mpf_crew_pending(&room->self->crew);
+    return pending <= room->records && (room->self->bytes <= room->bytes || pending <= room->least);
 }
 
 static uint32_t
@@ -345,12 +346,12 @@ collect_room_wanted(void *context)
 PyObject *
 mpf_crew_object_wait_room(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"records", "bytes", "timeout", NULL};
+    static char *names[] = {"records", "bytes", "timeout", "least", NULL};
     struct collect_room room = {.self = mpf_crew_object_of(op)};
     PyObject *timeout = NULL; /* borrowed */
     int64_t deadline;
     MPF_CREW_CHECK(op);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KK|O:wait_room", names, &room.records, &room.bytes, &timeout) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KK|OK:wait_room", names, &room.records, &room.bytes, &timeout, &room.least) ||
         mpf_wait_deadline(timeout, &deadline) < 0) {
         return NULL;
     }

@@ -132,6 +132,14 @@ def test_pickled_value(value):
         assert type(through((value, 1))[0]) is type(value)
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_tens_of_mebibytes(kind):
+    data = kind(i % 251 for i in range(1 << 20)) * 33
+    assert same(through(data), data)
+    assert same(through([data, Ellipsis])[0], data)
+    assert same(through(pickle.PickleBuffer(data)), data)
+
+
 def test_sharing():
     text, data, pair, items = "hello " * 2, b"some bytes" * 2, (1, "x" * 3), [1]
     mapping, some, fixed, array_ = {"k": items}, {5}, frozenset([6, 7]), bytearray(b"abc")

@@ -111,6 +111,11 @@ def hold(started, release):
     return os.getpid()
 
 
+def measure_after(event, data):
+    event.wait()
+    return len(data)
+
+
 def begin_and_wait(started):
     started.set()
     while True:
@@ -503,6 +508,19 @@ def test_an_input_can_be_fed_in_steps(team):
         assert team.crew.wait_room(1, 1 << 20, PATIENCE)
         assert team.crew.load()[0] <= 1
     assert list(stream) == [[0, 1], [4, 9], [16, 25], [36, 49], [64, 81]]
+
+
+def test_there_is_room_for_the_least_however_large(team):
+    event = FORK.Event()
+    team.start(2)
+    receivers = [team.submit(measure_after, event, b"x" * 5000) for _ in range(3)]
+    assert not team.crew.wait_room(3, 15000, 0)
+    assert not team.crew.wait_room(3, 15000, 0, least=2)
+    assert team.crew.wait_room(3, 15000, 0, least=3)
+    assert not team.crew.wait_room(2, 15000, 0, least=3)
+    event.set()
+    assert team.crew.wait_room(3, 15000, PATIENCE)
+    assert [receiver.get(PATIENCE) for receiver in receivers] == [5000] * 3
 
 
 @pytest.mark.parametrize("kind", [list, tuple])

@@ -3,8 +3,11 @@ import gc
 import itertools
 import os
 import pickle
+import platform
+import resource
 import signal
 import sys
+import sysconfig
 import threading
 import time
 import warnings
@@ -25,6 +28,10 @@ fork = mpfast.get_context("fork")
 
 def square(x):
     return x * x
+
+
+def identity(x):
+    return x
 
 
 def add(a, b=0):
@@ -445,6 +452,17 @@ def test_an_input_that_waits_for_results(forked):
         results.append(value)
         arrived.release()
     assert results == [i * i for i in range(20)]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc" or bool(sysconfig.get_config_var("Py_GIL_DISABLED")) or
+                    "PYTHONMALLOC" in os.environ, reason="another allocator")
+def test_memory_of_large_results_is_used_again(forked):
+    items = [bytes([i]) * (1 << 20) for i in range(24)]
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        assert forked.map(identity, items) == items
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    assert faults < 24 * (1 << 20) // resource.getpagesize() // 2
 
 
 def test_an_endless_input_that_nobody_finishes(forked):

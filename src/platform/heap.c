@@ -1,0 +1,85 @@
+/*
+ * Purpose: to make large objects that a process receives cost their copy, not their pages. The first touch of a page costs
+ * several times what copying into it does, and the C library has every large block fresh from the kernel: what is freed goes back
+ * at once.
+ *
+ * Layout: the C library's heap, to which a thread's reserve is a promise, not a block:
+ *
+ *     | in use | freed ones ... | reserve: taken, marked for pages of 2 MiB, freed untouched |
+ *                               \--- what is taken next comes from here: `left` counts down
+ *
+ * Two properties of the GNU C library are used, without settings that a program could have made its own: freeing a block that
+ * came from the kernel directly raises the size from which blocks do so to that block's, and what is kept at the heap's end
+ * to twice that. So a first block of 32 MiB, taken and freed, has all blocks below come from the heap, and up to 64 MiB
+ * stay there. Where a program has set these limits itself, or another allocator is in place, they stay as they are.
+ *
+ * States of a thread: left 0 -> reserve (left = MPF_HEAP_RESERVE less what is expected) -> ... -> left too little -> reserve.
+ *
+ * Invariants: no memory is touched, so what is never taken costs address space only.
+ *
+ * Callers: any thread, holding nothing that a system call must not be made with. A forked child has its parent's heap and the
+ * forking thread's `left`.
+ *
+ * Death of the caller: leaves nothing behind.
+ */
+#define _GNU_SOURCE
+#include "platform/heap.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE ((uintptr_t)2 << 20)
+
+/* Marks the huge pages that lie within the block. */
+static void mark(void *at, size_t bytes)
+{
+    uintptr_t from = ((uintptr_t)at + HUGE_PAGE - 1) & ~(HUGE_PAGE - 1);
+    uintptr_t to = ((uintptr_t)at + bytes) & ~(HUGE_PAGE - 1);
+    if (from < to)
+        (void)madvise((void *)from, to - from, MADV_HUGEPAGE);
+}
+
+static void reserve(void)
+{
+    static atomic_bool raised;
+    void *volatile block; /* the compiler must not take a block that nobody uses for superfluous */
+    if (!atomic_exchange_explicit(&raised, true, memory_order_relaxed)) {
+        block = malloc(MPF_HEAP_RESERVE);
+        free(block);
+    }
+    block = malloc(MPF_HEAP_RESERVE);
+    if (block)
+        mark(block, MPF_HEAP_RESERVE);
+    free(block);
+}
+
+void mpf_heap_expect_large(size_t bytes)
+{
+#ifdef __GLIBC__
+    static _Thread_local size_t left;
+    if (bytes > MPF_HEAP_RESERVE)
+        bytes = MPF_HEAP_RESERVE;
+    if (bytes > left) {
+        int error = errno;
+        reserve();
+        errno = error;
+        left = MPF_HEAP_RESERVE;
+    }
+    left -= bytes;
+#else
+    (void)bytes;
+    (void)reserve;
+#endif
+}
+
+void mpf_heap_fill(void *at, size_t bytes)
+{
+    int error = errno;
+    if (bytes > MPF_HEAP_RESERVE) /* smaller ones are part of a reserve */
+        mark(at, bytes);
+    errno = error;
+}
