@@ -30,6 +30,9 @@ _HOLD_BACK = 0.05
 #: Seconds from one member's stack signal to the next one's, lest their lines be mixed.
 _STACKS_APART = 0.01
 
+#: What ends a member.
+_ENDING = signal.SIGINT, signal.SIGTERM
+
 _current = None
 
 
@@ -123,11 +126,17 @@ class ProcessGroup:
         self._raise_failure()
         if self._stopping.is_set():
             raise RuntimeError("the group is stopping")
-        process = self._context.Process(target=_run_member, args=(
-            _Member(self._stopping, self._reports, self._levels(), self._stack_signal), target, args, kwargs))
-        process.start()
-        self._members.append(process)
-        self._running[process.sentinel] = process
+        # A forked member forgets signals that arrive before it has become itself: they wait until it can be ended by them.
+        # Nor does one get here between the start of a member and the note of it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        try:
+            process = self._context.Process(target=_run_member, args=(
+                _Member(self._stopping, self._reports, self._levels(), self._stack_signal, mask), target, args, kwargs))
+            process.start()
+            self._members.append(process)
+            self._running[process.sentinel] = process
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return process
 
     def join(self, timeout=None):
@@ -253,11 +262,12 @@ class ProcessGroup:
 class _Member:
     """What a member knows of its group."""
 
-    def __init__(self, stopping, reports, levels, stack_signal):
+    def __init__(self, stopping, reports, levels, stack_signal, mask):
         self.stopping = stopping
         self._reports = reports
         self._levels = levels
         self._stack_signal = stack_signal
+        self._mask = mask
 
     def enter(self):
         global _current
@@ -268,6 +278,7 @@ class _Member:
             faulthandler.unregister(self._stack_signal)  # a forked parent's, which goes on to its Python handler
             signal.signal(self._stack_signal, signal.SIG_IGN)
             faulthandler.register(self._stack_signal, file=2, all_threads=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         if self._levels is not None:
             self._send_records()
 

@@ -140,6 +140,28 @@ def test_an_exception_in_the_block_stops_the_members():
     assert gone(group.processes)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_member_that_has_only_just_been_started_is_terminated(method):
+    for _ in range(10 if method == "fork" else 1):
+        with pytest.raises(ZeroDivisionError):
+            with mpfast.ProcessGroup(method, stop_timeout=0, terminate_timeout=20) as group:
+                process = group.start(wait_for_ever)
+                1 / 0
+        assert process.exitcode == -signal.SIGTERM
+
+
+def blocked_signals(queue):
+    queue.put(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_members_block_no_signal(method):
+    queue = mpfast.get_context(method).SimpleQueue()
+    with mpfast.ProcessGroup(method) as group:
+        group.start(blocked_signals, queue)
+    assert queue.get() == signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+
+
 def test_who_ignores_sigterm_is_killed():
     ready = mpfast.Event()
     group = mpfast.ProcessGroup("fork", stop_timeout=0, terminate_timeout=0.1)
