@@ -156,6 +156,8 @@ def _prepare(data):
 def _import_main_by_name(name):
     if name == "__main__" or name.endswith(".__main__"):
         return
+    if getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None) == name:
+        return  # the fork server has imported it
     spec = None
     parent = name.rpartition(".")[0]
     if parent:
@@ -172,13 +174,18 @@ def _import_main_by_name(name):
 
 
 def _import_main_by_path(path):
-    if os.path.splitext(os.path.basename(path))[0] == "ipython":
+    if os.path.splitext(os.path.basename(path))[0] == "ipython" or has_main(path):
         return
     if not os.path.isfile(path) or not path.endswith(".py"):
         from multiprocessing import spawn
         spawn._fixup_main_from_path(path)
         return
     _run_main(code_of(path), path, dict(__cached__=None, __loader__=None, __package__="", __spec__=None))
+
+
+def has_main(path):
+    """Whether the main module in the file *path* is here already: a fork server may have imported it."""
+    return getattr(sys.modules["__main__"], "__file__", None) == path
 
 
 _compiled: dict = {}  # path -> (signature of the file, code)

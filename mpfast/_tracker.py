@@ -22,6 +22,7 @@ def _share(resource_tracker):
         if tracker._asleep is None:
             reader, tracker._asleep = os.pipe()
             os.close(reader)
+            tracker._owner_pid = os.getpid()
         return tracker._asleep
 
 
@@ -42,7 +43,7 @@ def adapted(resource_tracker):
     with _swap_lock:
         if not hasattr(tracker, "_asleep"):
             former = tracker.ensure_running
-            tracker._asleep = None
+            tracker._asleep = tracker._owner_pid = None
             tracker.__class__ = _class(resource_tracker, type(tracker))
             if resource_tracker.ensure_running == former:
                 resource_tracker.ensure_running = tracker.ensure_running
@@ -61,7 +62,9 @@ def _class(resource_tracker, base):
         fcntl.lockf(descriptor, fcntl.LOCK_EX)
         try:
             if not _is_read(descriptor):
-                self._pid = _start(descriptor)
+                pid = _start(descriptor)
+                if self._owner_pid == os.getpid():  # the end of any other process is not the end of the tracker
+                    self._pid = pid
         except FileNotFoundError:  # no /proc: this process gets a tracker of its own
             return
         finally:

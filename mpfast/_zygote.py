@@ -1,4 +1,5 @@
 """The fork server: what it does before it serves, and what a child of it does first; and how to reach it."""
+import errno
 import os
 import sys
 import threading
@@ -28,10 +29,12 @@ class Zygote:
         return self._pid
 
     def ensure_running(self):
-        """Start it where it is not running."""
+        """Start it where it is not running.  Returns whether it was started."""
         with self._lock:
-            if self._control is None or not self._is_alive():
-                self._start()
+            if self._control is not None and self._is_alive():
+                return False
+            self._start()
+            return True
 
     def _is_alive(self):
         if self._pid is None:
@@ -46,8 +49,10 @@ class Zygote:
         import socket
 
         from . import spawn, util
+        from .forkserver import _forkserver
         from .popen_spawn_posix import in_memory
         self._forget()
+        _forkserver._stop = self._stop_both
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, its:
@@ -65,6 +70,13 @@ class Zygote:
             os.close(self._control)
         self._control = self._pid = None
 
+    def _stop_both(self):
+        """What ``forkserver._forkserver._stop()`` does: programs call it to have another server with other modules."""
+        from .forkserver import _forkserver
+        if self._pid is not None:
+            self.stop()
+        type(_forkserver)._stop(_forkserver)
+
     def stop(self):
         """Have it end; its children go on."""
         with self._lock:
@@ -80,23 +92,24 @@ class Zygote:
         """Have a process started.  Returns (pid, pidfd or None if it has ended already, connection, status or None).
 
         follow: whether it ends together with this process.  data: a descriptor of what ``spawn._main`` reads.  fds: the
-        descriptors it gets.  Raises OSError where it can't be forked, ValueError for too many descriptors.
+        descriptors it gets.  Raises OSError where it can't be forked or the server can't import what it preloads,
+        ValueError for too many descriptors.
         """
         from . import _tracker
         tracker = _tracker.share()
         for _ in range(5):
-            self.ensure_running()
+            started = self.ensure_running()
             control = self._control
             try:
                 connection = _core.ask_zygote(control, follow, [data, tracker, control, *fds])
             except BrokenPipeError:
-                self._lost(control)
+                self._lost(control, started)
                 continue
             try:
                 news, pid, value = _core.hear_zygote(connection)
             except EOFError:
                 os.close(connection)
-                self._lost(control)
+                self._lost(control, started)
                 continue
             except BaseException:
                 os.close(connection)
@@ -109,16 +122,28 @@ class Zygote:
             raise OSError(value, os.strerror(value))
         raise RuntimeError("the fork server ends whenever it is started")
 
-    def _lost(self, control):
-        """It has ended: have the next one who asks start another."""
+    def _lost(self, control, started):
+        """It has ended: have the next one who asks start another, but not if it gave up before it served anybody."""
+        status = 0
         with self._lock:
             if self._control == control:
                 if self._pid is not None:
                     try:
-                        os.waitpid(self._pid, 0)
+                        _, status = os.waitpid(self._pid, 0)
                     except ChildProcessError:
                         pass
                 self._forget()
+        if started and os.WIFEXITED(status) and os.WEXITSTATUS(status):
+            raise _gave_up()
+
+
+def _gave_up():
+    """The error for whom a server that ended while it imported what it was to; it has said why on stderr."""
+    from .forkserver import _forkserver
+    error = ConnectionResetError(errno.ECONNRESET, "the fork server ended while it imported what it preloads")
+    if getattr(_forkserver, "_preload_on_error", "") == "fail":
+        error.add_note("Forkserver process may have crashed during module preloading. Check stderr.")
+    return error
 
 
 zygote = Zygote()
@@ -133,6 +158,7 @@ def _state_to_begin_with():
     state.update((key, data[key]) for key in ("sys_path", "sys_argv") if key in data)
     if state["preload"]:
         state["preload_main"] = _preloads_main(type(_forkserver))
+        state["on_error"] = getattr(_forkserver, "_preload_on_error", "ignore")
     return state
 
 
@@ -145,9 +171,9 @@ def _preloads_main(server):
 
 def main(control, state):
     """Be the server.  control: its end of the socket.  state: see :func:`_state_to_begin_with`."""
+    import _signal  # whose handlers are the plain numbers that restoring one takes
     import gc
     import pickle
-    import signal
     from importlib.machinery import PathFinder
     with open(state, "rb") as file:
         state = pickle.load(file)
@@ -156,7 +182,7 @@ def main(control, state):
     _preload(state)
     from . import util
     util._close_stdin()
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    former = _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     _compile_main(state["main_path"])
     PathFinder.find_spec("nothing of this name")  # reads every directory that children search
     be_child = _child_of(former)
@@ -177,13 +203,18 @@ def _preload(state):
         sys.path[:] = state["sys_path"]
     if not state["preload"]:
         return
-    from . import process, spawn
+    from . import forkserver, process, spawn
+    main_path = state["main_path"] if state["preload_main"] else None
+    if hasattr(forkserver, "_handle_preload"):
+        forkserver._handle_preload(state["preload"], main_path, sys_argv=state.get("sys_argv"),
+                                   on_error=state["on_error"])
+        return
     if "sys_argv" in state:
         sys.argv[:] = state["sys_argv"]
-    if "__main__" in state["preload"] and state["preload_main"] and state["main_path"] is not None:
+    if "__main__" in state["preload"] and main_path is not None:
         process.current_process()._inheriting = True
         try:
-            spawn.import_main_path(state["main_path"])
+            spawn.import_main_path(main_path)
         finally:
             del process.current_process()._inheriting
     for name in state["preload"]:
@@ -200,8 +231,8 @@ def _preload(state):
 
 def _compile_main(path):
     """Compile the main module, which each child runs, but do not run it here."""
-    from ._child import code_of
-    if path is not None and path.endswith(".py"):
+    from ._child import code_of, has_main
+    if path is not None and path.endswith(".py") and not has_main(path):
         try:
             code_of(path)
         except Exception:

@@ -633,15 +633,18 @@ def test_submit_at_the_end_of_the_program_is_refused(python, tmp_path):
     program = tmp_path / "program.py"
     program.write_text("""
 import atexit
-@atexit.register
+from mpfast.concurrent.futures import ProcessPoolExecutor
+
 def last():
     try:
         executor.submit(id, None)
     except RuntimeError as exc:
         print(exc)
-from mpfast.concurrent.futures import ProcessPoolExecutor
-executor = ProcessPoolExecutor(1)
-executor.submit(id, 1).result()
+
+if __name__ == "__main__":
+    atexit.register(last)
+    executor = ProcessPoolExecutor(1)
+    executor.submit(id, 1).result()
 """)
     done = python(program)
     assert done.stdout.startswith("cannot schedule new futures after ") and done.stderr == ""

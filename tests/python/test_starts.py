@@ -133,7 +133,7 @@ path = {str(path)!r}
 ctx = mpfast.get_context("spawn")
 class Show:
     def __reduce__(self):
-        return eval, ("print(__import__('sys').modules['__mp_main__'].show.__code__.co_consts[1])",)
+        return eval, ("__import__('sys').modules['__mp_main__'].show()",)
 for text in ("before", "after, and longer"):
     open(path, "w").write("def show():\\n    print(%r)\\n" % text)
     p = ctx.Process(target=id, args=(Show(),))
@@ -203,7 +203,8 @@ if __name__ == "__main__":
         p.start()
         p.join()
 """)
-    assert python("-u", "program.py").stdout.split() == ["replaced", "fork", "replaced", "spawn", "replaced", "forkserver"]
+    expected = [word for method in mpfast.get_all_start_methods() for word in ("replaced", method)]
+    assert python("-u", "program.py").stdout.split() == expected
 
 
 # --- the fork server --------------------------------------------------------------------------------------------------
@@ -230,6 +231,90 @@ if __name__ == "__main__":
         p.join()
 """)
     assert python("program.py").stdout == "preloadedTrue\nTrue\n"
+
+
+PRELOADING = """
+import sys
+import mpfast
+import mpfast.forkserver
+
+def show(name):
+    print(name in sys.modules)
+
+if __name__ == "__main__":
+    ctx = mpfast.get_context("forkserver")
+    for names, options in (%s):
+        ctx.set_forkserver_preload(names, **options)
+        p = ctx.Process(target=show, args=(names[0],))
+        try:
+            p.start()
+        except ConnectionError as error:
+            print("not started:", *getattr(error, "__notes__", ()))
+        else:
+            p.join()
+        mpfast.forkserver._forkserver._stop()
+"""
+
+
+def test_the_main_module_is_run_as_often_as_by_the_standard_library(python, tmp_path):
+    source = """
+import multiprocessing
+print(__name__, flush=True)
+def show():
+    print(__name__, flush=True)
+if __name__ == "__main__":
+    for _ in range(2):
+        p = multiprocessing.get_context("forkserver").Process(target=show)
+        p.start()
+        p.join()
+"""
+    (tmp_path / "program.py").write_text(source)
+    expected = python("program.py").stdout
+    (tmp_path / "program.py").write_text(source.replace("import multiprocessing", "import mpfast as multiprocessing"))
+    assert python("program.py").stdout == expected
+
+
+def test_another_fork_server_preloads_other_modules(python, tmp_path):
+    (tmp_path / "program.py").write_text(PRELOADING % "(['this'], {}), (['wave'], {}), (['colorsys', 'not_there'], {})")
+    assert python("program.py").stdout.splitlines()[-3:] == ["True"] * 3
+
+
+def test_a_fork_server_that_cannot_import_is_an_error_of_start(python, tmp_path):
+    (tmp_path / "broken.py").write_text("raise ValueError('broken')\n")
+    (tmp_path / "program.py").write_text(PRELOADING % "(['broken'], {}), (['wave'], {})")
+    done = python("program.py")
+    assert done.stdout == "not started:\nTrue\n"
+    assert done.stderr.count("ValueError: broken\n") == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="on_error is new in 3.15")
+def test_what_an_error_of_preloading_means(python, tmp_path):
+    (tmp_path / "program.py").write_text(PRELOADING % """
+        (['wave', 'not_there'], {'on_error': 'ignore'}), (['wave', 'not_there'], {'on_error': 'warn'}),
+        (['wave', 'not_there'], {'on_error': 'fail'}), (['wave'], {'on_error': 'fail'})""")
+    done = python("-W", "always::ImportWarning", "program.py")
+    note = "Forkserver process may have crashed during module preloading. Check stderr."
+    assert done.stdout == f"True\nTrue\nnot started: {note}\nTrue\n"
+    assert done.stderr.count("ImportWarning: Failed to preload module 'not_there'") == 1
+    assert done.stderr.count("ModuleNotFoundError: No module named 'not_there'") == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ctrl_c_that_is_ignored_is_so_in_children(python, tmp_path, method):
+    (tmp_path / "program.py").write_text("""
+import signal
+import sys
+import mpfast
+def show():
+    print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    p = mpfast.get_context(sys.argv[1]).Process(target=show)
+    p.start()
+    p.join()
+""")
+    done = python("program.py", method)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 def wait_for(connection):
