@@ -56,7 +56,7 @@ static int grow(struct mpf_arena *arena, struct mpf_roster_shm *roster) {
 
 static int take(struct mpf_arena *arena, struct mpf_roster_entry_shm *entry) {
     if (!entry->made) {
-        int rc = mpf_lane_init(arena, &entry->results, false);
+        int rc = mpf_lane_init(arena, &entry->results, 0);
         if (rc < 0)
             return rc;
         entry->made = true;

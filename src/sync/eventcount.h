@@ -23,6 +23,7 @@
 #define MPF_SYNC_EVENTCOUNT_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "platform/fence.h"
@@ -73,6 +74,13 @@ static inline void mpf_eventcount_wake(struct mpf_eventcount_shm *ec, uint64_t s
     mpf_park_wake(&ec->signal, all ? MPF_EVENTCOUNT_ALL : count);
     if (all)
         atomic_store_explicit(&ec->awake, mpf_eventcount_turn(seen), memory_order_relaxed);
+}
+
+/* Whether a notification would wake somebody. For a caller as of mpf_eventcount_notify_fenced. */
+static inline bool mpf_eventcount_is_awaited(const struct mpf_eventcount_shm *ec) {
+    mpf_fence_after_exchange(); /* the caller's change before the look at sleepers */
+    uint64_t seen = atomic_load_explicit(&ec->state, memory_order_relaxed);
+    return mpf_eventcount_sleepers(seen) != 0 && atomic_load_explicit(&ec->awake, memory_order_relaxed) != mpf_eventcount_turn(seen);
 }
 
 /* Wakes up to count sleepers. For a caller whose change was followed by an atomic exchange of any word (a section that it

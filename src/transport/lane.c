@@ -52,6 +52,8 @@ struct spill_shm {
     uint64_t generation;
 };
 
+#define RESUME_MESSAGES 256 /* so many short messages are worth the waking of a sender */
+
 #define RECORD_BYTES(payload) ((sizeof(struct record_shm) + (payload) + 15) & ~(uint64_t)15)
 
 static uint64_t count_of(uint64_t word) { return word >> 1; }
@@ -67,9 +69,9 @@ static void copy_cursor(struct mpf_lane_cursor_shm *to, mpf_off pos, mpf_off seg
 
 /* ---- creation and destruction ---- */
 
-int mpf_lane_init(struct mpf_arena *arena, struct mpf_lane_shm *lane, bool by_bytes) {
+int mpf_lane_init(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint32_t resume_bytes) {
     memset(lane, 0, sizeof *lane);
-    lane->by_bytes = by_bytes;
+    lane->resume_bytes = resume_bytes;
     mpf_section_init(&lane->tail, 0);
     mpf_section_init(&lane->head, MPF_LANE_HEAD_LOG);
     int rc = mpf_chain_init(arena, &lane->chain_head);
@@ -472,9 +474,21 @@ SPECIALIZED int get_inside(struct mpf_arena *arena, struct mpf_lane_shm *lane, v
     return done;
 }
 
-static void after_get(struct mpf_lane_shm *lane, int messages) {
+/* Whether senders that sleep for room in a lane with a limit of bytes are to be woken. Waking them for the room of one short
+ * message would have them asleep again after the next one. So they sleep on while much is left, but not for ever
+ * where others who are awake fill the room each time. Who takes the last of what is to be taken sees it taken: the look comes
+ * after the exchange that left the section. */
+static bool is_time_to_resume(const struct mpf_lane_shm *lane, const struct mpf_lane_received *received, int messages) {
+    return received->block.off != 0 || (int64_t)bytes_inside(lane) <= (int64_t)lane->resume_bytes ||
+           mpf_lane_taken(lane) % RESUME_MESSAGES < (uint64_t)messages;
+}
+
+static void after_get(struct mpf_lane_shm *lane, const struct mpf_lane_received *received, int messages) {
     MPF_FAULT("lane.get.before_wake");
-    mpf_eventcount_notify_fenced(&lane->writers, lane->by_bytes ? MPF_EVENTCOUNT_ALL : messages);
+    if (lane->resume_bytes == 0)
+        mpf_eventcount_notify_fenced(&lane->writers, messages);
+    else if (mpf_eventcount_is_awaited(&lane->writers) && is_time_to_resume(lane, received, messages))
+        mpf_eventcount_notify_fenced(&lane->writers, MPF_EVENTCOUNT_ALL);
 }
 
 SPECIALIZED int get_up_to(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
@@ -489,7 +503,7 @@ SPECIALIZED int get_up_to(struct mpf_arena *arena, struct mpf_lane_shm *lane, vo
         mpf_section_leave(arena, &lane->head);
     } while (rc == -ENOSPC && (rc = mpf_ledger_grow(arena, &lane->head, &lane->ledger, lines)) == 0);
     if (rc > 0)
-        after_get(lane, rc);
+        after_get(lane, received, rc);
     else if (rc == -ENOMEM)
         mpf_lane_pass_message(lane);
     return rc;
@@ -564,6 +578,8 @@ int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane) {
 int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) {
     struct mpf_spin spin;
     bool ready = false;
+    if (lane->resume_bytes != 0 && mpf_lane_count(lane) >= RESUME_MESSAGES) /* enough for a reader to be at for longer than a spin */
+        return await(park, &lane->writers, lane, limit, room_or_end);
     for (mpf_spin_begin(&spin, park, &lane->consumed); !ready && mpf_spin_next(&spin);)
         ready = room_or_end(lane, limit);
     mpf_spin_end(&spin, ready);

@@ -50,7 +50,8 @@ struct mpf_lane_shm {
     _Atomic uint32_t closed; /* MPF_LANE_NO_* */
     _Atomic uint32_t bells;  /* != 0: readers sleep on a descriptor; announced and withdrawn inside `tail` */
     _Atomic uint32_t seekers; /* readers that wait for a message, awake or asleep: a hint, wrong after a kill for a while */
-    uint32_t by_bytes; /* the limit is one of bytes: the room of one message may be enough for several. Set at creation */
+    uint32_t resume_bytes; /* the limit is one of bytes, and who waits for room is woken when this is left; 0: one of messages.
+                            * Set at creation */
     struct mpf_chain_spare_shm spare;
     struct mpf_ledger_shm ledger; /* inside `head`; used by queues whose tasks are finished one by one */
 };
@@ -94,8 +95,9 @@ struct mpf_lane_received {
     uint32_t tag;
 };
 
-/* by_bytes: the lane's limit is to be one of bytes. 0, -ENOMEM. */
-int mpf_lane_init(struct mpf_arena *arena, struct mpf_lane_shm *lane, bool by_bytes);
+/* resume_bytes: 0, or, where the lane's limit is to be one of bytes, how many may be left inside when senders that sleep for room are
+ * woken. 0, -ENOMEM. */
+int mpf_lane_init(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint32_t resume_bytes);
 /* Frees everything in the lane. Only when nobody can reach it any more (a block's destroy hook). */
 void mpf_lane_destroy(struct mpf_arena *arena, struct mpf_lane_shm *lane);
 /* Block hook's part: `dead` was killed and may have slept here. */

@@ -42,7 +42,8 @@ int mpf_pipe_open(struct mpf_arena *arena, bool duplex, struct mpf_ref ends[2]) 
         return rc;
     memset(ends, 0, 2 * sizeof *ends);
     struct mpf_pipe_shm *shm = mpf_at(arena, pipe.off);
-    if ((rc = mpf_lane_init(arena, &shm->lanes[0], true)) < 0 || (duplex && (rc = mpf_lane_init(arena, &shm->lanes[1], true)) < 0))
+    if ((rc = mpf_lane_init(arena, &shm->lanes[0], MPF_PIPE_RESUME_BYTES)) < 0 ||
+        (duplex && (rc = mpf_lane_init(arena, &shm->lanes[1], MPF_PIPE_RESUME_BYTES)) < 0))
         goto done;
     if ((rc = mpf_end_open(&pipe, duplex ? lane1 : MPF_END_NONE, lane0, MPF_END_NONE, &ends[0])) < 0)
         goto done;

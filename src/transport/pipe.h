@@ -6,6 +6,7 @@
 #include "transport/lane.h"
 
 #define MPF_PIPE_LIMIT_BYTES (1024 * 1024) /* a sender waits while more than this is under way */
+#define MPF_PIPE_RESUME_BYTES (512 * 1024)  /* and, once it sleeps, until no more than this is: more than a socket holds */
 
 struct mpf_pipe_shm {
     struct mpf_lane_shm lanes[2];

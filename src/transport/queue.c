@@ -19,7 +19,7 @@
 int mpf_queue_init(struct mpf_arena *arena, struct mpf_queue_shm *queue, uint64_t max_messages, bool joinable) {
     queue->limit.messages = max_messages;
     mpf_bell_init(&queue->bell);
-    int rc = mpf_lane_init(arena, &queue->lane, false);
+    int rc = mpf_lane_init(arena, &queue->lane, 0);
     if (rc == 0 && joinable)
         mpf_ledger_init(&queue->lane.ledger);
     return rc;

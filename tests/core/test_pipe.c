@@ -150,6 +150,35 @@ static void test_room_for_several(void) {
     teardown();
 }
 
+/* A sender that sleeps goes on when half of what the pipe holds is left, or after a number of messages, whichever is first. */
+static const struct mpf_lane_limit pipe_limit = {.bytes = MPF_PIPE_LIMIT_BYTES};
+
+static void put_one_more(void *bytes) {
+    put_patiently(mpf_pipe_out(&ends[0]), 0, UINT32_MAX, *(size_t *)bytes, &pipe_limit);
+}
+
+static void check_resume(size_t bytes, uint32_t most) {
+    uint32_t put = 0, got = 0;
+    setup(true);
+    while (put_parcel(mpf_pipe_out(&ends[0]), 0, put, bytes, &pipe_limit) == 0)
+        put++;
+    pid_t pid = check_fork(put_one_more, &bytes);
+    await_asleep(pid);
+    while (got < most)
+        expect_next(mpf_pipe_in(&ends[1]), 0, got++);
+    CHECK_EQUAL(check_wait(pid), 0);
+    while (got < put)
+        expect_next(mpf_pipe_in(&ends[1]), 0, got++);
+    expect_next(mpf_pipe_in(&ends[1]), 0, UINT32_MAX);
+    teardown();
+}
+
+static void test_senders_resume(void) {
+    check_resume(64, 256); /* so many short messages */
+    check_resume(8192, 64);/* half of the bytes */
+    check_resume(LONG_BYTES, 1);/* each long one */
+}
+
 #ifdef MPF_DEBUG
 static void divert_and_die(void *unused) {
     (void)unused;
@@ -243,7 +272,7 @@ static void test_kill_the_settler(void) {
 #endif
 
 CHECK_MAIN({"both_ways", test_both_ways}, {"one_way", test_one_way}, {"rings", test_rings}, {"look", test_look}, {"diversion", test_diversion},
-           {"closing", test_closing}, {"room_for_several", test_room_for_several},
+           {"closing", test_closing}, {"room_for_several", test_room_for_several}, {"senders_resume", test_senders_resume},
 #ifdef MPF_DEBUG
            {"kill_half_way", test_kill_half_way}, {"kill_the_ringer", test_kill_the_ringer}, {"kill_a_reader", test_kill_a_reader},
            {"kill_the_settler", test_kill_the_settler},
