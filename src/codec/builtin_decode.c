@@ -15,13 +15,14 @@
  *
  * Death of the caller: nothing is shared.
  */
+#include "codec/ascii.h"
 #include "codec/internal.h"
 #include "codec/wire.h"
 
 #include <string.h>
 
 #define MARKS_FIRST 8
-#define KEY_MAX 16 /* longest string that is kept for the next dict */
+#define SHAPE_DEPTH 8 /* dicts nested deeper than this are read without a shape, which takes more of the stack */
 
 /* An object marked MPF_OP_SHARED; its operation is `distance` bytes from the start. */
 struct mark {
@@ -156,140 +157,6 @@ get_bigint(struct reader *r)
 #endif
 }
 
-#define NOT_ASCII UINT64_C(0x8080808080808080)
-
-static bool
-is_ascii(const uint8_t *data, size_t n)
-{
-    uint64_t seen = 0, word;
-    for (; n >= 64; n -= 64, data += 64)
-        for (size_t i = 0; i < 64; i += 8) {
-            memcpy(&word, data + i, sizeof word);
-            seen |= word;
-        }
-    for (; n >= 8; n -= 8, data += 8) {
-        memcpy(&word, data, sizeof word);
-        seen |= word;
-    }
-    for (; n; n--)
-        seen |= (uint64_t)*data++ << 56;
-    return !(seen & NOT_ASCII);
-}
-
-#define COPY_SHORT 128 /* up to this many bytes are copied and looked at in one go */
-
-/* A word of the message, read once. */
-static inline uint64_t
-load_word(const uint8_t *p)
-{
-    uint64_t word;
-    memcpy(&word, p, sizeof word);
-    __asm__("" : "+r"(word));
-    return word;
-}
-
-/* Of 8 to COPY_SHORT bytes; the last words may overlap. Whether what was stored is ASCII. */
-static inline bool
-copy_ascii(uint8_t *to, const uint8_t *from, size_t n)
-{
-    uint64_t word, seen = 0;
-    for (size_t i = 0; i + 8 < n; i += 8) {
-        word = load_word(from + i);
-        seen |= word;
-        memcpy(to + i, &word, sizeof word);
-    }
-    word = load_word(from + n - 8);
-    seen |= word;
-    memcpy(to + n - 8, &word, sizeof word);
-    return !(seen & NOT_ASCII);
-}
-
-static PyObject *
-new_ascii(struct reader *r, const uint8_t *data, size_t n)
-{
-    PyObject *s;
-    bool fits;
-    if (n <= 1) { /* those that exist once */
-        uint8_t c = n ? *(const volatile uint8_t *)data : 0;
-        if (c >= 0x80)
-            return reject(r, "a string is not ASCII");
-        return n ? PyUnicode_FromOrdinal(c) : PyUnicode_New(0, 0);
-    }
-    s = PyUnicode_New((Py_ssize_t)n, 0x7f);
-    if (!s)
-        return NULL;
-    if (n >= 8 && n <= COPY_SHORT)
-        fits = copy_ascii(PyUnicode_DATA(s), data, n);
-    else {
-        memcpy(PyUnicode_DATA(s), data, n);
-        fits = is_ascii(PyUnicode_DATA(s), n); /* of the copy, which nobody else can change */
-    }
-    if (!fits) {
-        Py_DECREF(s);
-        return reject(r, "a string is not ASCII");
-    }
-    return s;
-}
-
-#ifdef Py_GIL_DISABLED
-static PyObject *
-new_key(struct reader *r, const uint8_t *data, size_t n)
-{
-    return new_ascii(r, data, n);
-}
-#else
-/* The first and last bytes of 2 to KEY_MAX: all of them. */
-static inline void
-key_words(const uint8_t *data, size_t n, uint64_t *first, uint64_t *last)
-{
-    if (n >= 8) {
-        memcpy(first, data, 8);
-        memcpy(last, data + n - 8, 8);
-    }
-    else if (n >= 4) {
-        uint32_t low, high;
-        memcpy(&low, data, 4);
-        memcpy(&high, data + n - 4, 4);
-        *first = (uint64_t)high << 32 | low;
-        *last = 0;
-    }
-    else {
-        uint16_t low, high;
-        memcpy(&low, data, 2);
-        memcpy(&high, data + n - 2, 2);
-        *first = (uint64_t)high << 32 | low;
-        *last = 0;
-    }
-}
-
-/* As new_ascii, but the string that an earlier dict had there if it is the same: it exists, and knows its hash. */
-static PyObject *
-new_key(struct reader *r, const uint8_t *data, size_t n)
-{
-    uint64_t first, last;
-    struct mpf_key *way;
-    PyObject *s;
-    if (n < 2 || n > KEY_MAX)
-        return new_ascii(r, data, n);
-    key_words(data, n, &first, &last);
-    __asm__("" : "+r"(first), "+r"(last)); /* compared and kept is what was read once */
-    way = r->codec->keys[((first ^ last * 31) + n) * UINT64_C(0x9E3779B97F4A7C15) >> (64 - MPF_CODEC_KEY_BITS)];
-    for (int i = 0; i < 2; i++)
-        if (way[i].first == first && way[i].last == last && way[i].length == n)
-            return Py_NewRef(way[i].string);
-    s = new_ascii(r, data, n);
-    if (s) {
-        PyObject *old = way[1].string;
-        way[1] = way[0];
-        way[0].string = Py_NewRef(s);
-        key_words(PyUnicode_DATA(s), n, &way[0].first, &way[0].last);
-        way[0].length = n;
-        Py_XDECREF(old);
-    }
-    return s;
-}
-#endif
-
 static inline PyObject *
 get_ascii(struct reader *r, bool is_short, bool as_key)
 {
@@ -299,7 +166,7 @@ get_ascii(struct reader *r, bool is_short, bool as_key)
         return NULL;
     data = r->p;
     r->p += n;
-    return as_key ? new_key(r, data, n) : new_ascii(r, data, n);
+    return as_key ? mpf_ascii_key(r->codec, data, n) : mpf_ascii_new(r->codec, data, n);
 }
 
 static PyObject *
@@ -413,6 +280,106 @@ blame_key(struct reader *r)
     }
 }
 
+/* New reference to a dict with room for n pairs. */
+static PyObject *
+new_dict(size_t n)
+{
+#if PY_VERSION_HEX < 0x030D0000
+    if (n > 5)
+        return _PyDict_NewPresized((Py_ssize_t)n);
+#endif
+    (void)n;
+    return PyDict_New();
+}
+
+/* 0 or -1 with an exception set. */
+static int
+put_pair(struct reader *r, PyObject *dict, PyObject *key, PyObject *value)
+{
+    if (PyDict_SetItem(dict, key, value) == 0)
+        return 0;
+    blame_key(r);
+    return -1;
+}
+
+/* The n pairs that come next. 0 or -1 with an exception set. */
+static int
+get_pairs(struct reader *r, PyObject *dict, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        PyObject *key = get_key(r);
+        PyObject *value = key ? get_value(r) : NULL;
+        int failed = !value || put_pair(r, dict, key, value) < 0;
+        Py_XDECREF(key);
+        Py_XDECREF(value);
+        if (failed)
+            return -1;
+    }
+    return 0;
+}
+
+#ifndef Py_GIL_DISABLED
+/* Values of pairs whose keys are the shape's, as far as they are: how many, or -1 with an exception set. */
+static Py_ssize_t
+get_shaped_values(struct reader *r, const struct mpf_shape *shape, PyObject **values)
+{
+    size_t i = 0;
+    for (; i < shape->count; i++) {
+        const struct mpf_shape_key *key = &shape->keys[i];
+        r->owed--; /* it is there, at least its operation */
+        if (!has(r, key->bytes) || !mpf_shape_same(r->p, key->at, key->bytes)) {
+            r->owed++;
+            break;
+        }
+        r->p += key->bytes;
+        if (!(values[i] = get_value(r))) {
+            while (i > 0)
+                Py_DECREF(values[--i]);
+            return -1;
+        }
+    }
+    return (Py_ssize_t)i;
+}
+
+/* A dict whose first pairs were read as those of a shape, and whose others were not; steals the values. */
+static PyObject *
+get_misshapen_dict(struct reader *r, const struct mpf_shape *shape, PyObject *const *values, size_t got)
+{
+    PyObject *dict = new_dict(shape->count);
+    int failed = !dict;
+    for (size_t i = 0; i < got; i++) {
+        failed = failed || PyDict_SetItem(dict, shape->keys[i].string, values[i]) < 0;
+        Py_DECREF(values[i]);
+    }
+    if (failed || get_pairs(r, dict, shape->count - got) < 0)
+        Py_CLEAR(dict);
+    return dict;
+}
+
+/* A dict that probably has this shape. */
+static PyObject *
+get_shaped_dict(struct reader *r, const struct mpf_shape *shape, uint64_t sign)
+{
+    PyObject *values[MPF_SHAPE_MAX]; /* owned */
+    Py_ssize_t got = get_shaped_values(r, shape, values);
+    if (got < 0)
+        return NULL;
+    if ((size_t)got == shape->count)
+        return mpf_shape_fill(shape, values);
+    mpf_shape_doubt(&r->codec->shapes, sign);
+    return get_misshapen_dict(r, shape, values, (size_t)got);
+}
+
+/* Of the dict of n pairs that comes next; 0: it has no shape. */
+static uint64_t
+shape_sign(const struct reader *r, size_t n)
+{
+    if (r->depth > SHAPE_DEPTH || r->end - r->p < 8)
+        return 0;
+    return mpf_shape_sign(n, load_word(r->p), MPF_OP_ASCII8);
+}
+#endif
+
 static PyObject *
 get_dict(struct reader *r, bool is_short, bool shared, size_t distance)
 {
@@ -420,24 +387,23 @@ get_dict(struct reader *r, bool is_short, bool shared, size_t distance)
     size_t n;
     if (!get_count(r, is_short, 2, &n) || !enter(r, 2 * n))
         return NULL;
-#if PY_VERSION_HEX < 0x030D0000
-    dict = n > 5 ? _PyDict_NewPresized((Py_ssize_t)n) : PyDict_New();
-#else
-    dict = PyDict_New();
-#endif
-    dict = marked(r, shared, distance, dict);
-    for (size_t i = 0; dict && i < n; i++) {
-        PyObject *key = get_key(r);
-        PyObject *value = key ? get_value(r) : NULL;
-        if (!value)
-            Py_CLEAR(dict);
-        else if (PyDict_SetItem(dict, key, value) < 0) {
-            blame_key(r);
-            Py_CLEAR(dict);
-        }
-        Py_XDECREF(key);
-        Py_XDECREF(value);
+#ifndef Py_GIL_DISABLED
+    uint64_t sign = shared ? 0 : shape_sign(r, n); /* what is shared may be met while its values are read */
+    struct mpf_shape *shape = sign ? mpf_shape_find(&r->codec->shapes, sign, n) : NULL;
+    if (shape) {
+        dict = get_shaped_dict(r, shape, sign);
+        mpf_shape_release(shape);
+        leave(r);
+        return dict;
     }
+#endif
+    dict = marked(r, shared, distance, new_dict(n));
+    if (dict && get_pairs(r, dict, n) < 0)
+        Py_CLEAR(dict);
+#ifndef Py_GIL_DISABLED
+    if (dict && sign)
+        mpf_shape_note(&r->codec->shapes, sign, dict, n);
+#endif
     leave(r);
     return dict;
 }
@@ -494,9 +460,9 @@ get_name(struct reader *r)
     n = get_u8(r);
     if (!has(r, m + n))
         return reject(r, "a length exceeds it");
-    module = new_key(r, r->p, m);
+    module = mpf_ascii_key(r->codec, r->p, m);
     if (module)
-        name = new_key(r, r->p + m, n);
+        name = mpf_ascii_key(r->codec, r->p + m, n);
     r->p += m + n;
     if (name)
         found = find_name(r, module, name);

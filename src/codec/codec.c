@@ -45,6 +45,7 @@ mpf_codec_clear(struct mpf_codec *codec)
         codec->keys[i / 2][i % 2].length = 0;
         Py_CLEAR(codec->keys[i / 2][i % 2].string);
     }
+    mpf_shape_forget_all(&codec->shapes);
 #endif
     im = codec->imports;
     codec->imports = NULL;

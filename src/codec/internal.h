@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "codec/codec.h"
+#include "codec/shape.h"
 
 struct mpf_pickler;
 
@@ -82,6 +83,7 @@ struct mpf_codec {
     struct mpf_encoder *idle[MPF_CODEC_IDLE];
 #ifndef Py_GIL_DISABLED
     struct mpf_key keys[1 << MPF_CODEC_KEY_BITS][2];
+    struct mpf_shapes shapes;
 #endif
 };
 

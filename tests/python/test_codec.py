@@ -210,6 +210,82 @@ class Odd:
         raise TypeError("not without help")
 
 
+RECORDS = [
+    {f"key_{i}": i for i in range(3)}, {f"key_{i}": i for i in range(4)}, {f"key_{i}": [i] for i in range(48)},
+    {f"key_{i}": float(i) for i in range(49)}, {"id": 1, "a key that is longer than most others are": "x", "ab": None, "abcdef": {}},
+    {"k" * i: i for i in range(2, 30)}, {"k" * 255: 1, "k" * 254: 2, "kk": 3, "kkk": 4}, {"k" * 256: 1, "kk": 2, "kkk": 3, "kkkk": 4},
+    {"k": 1, "kk": 2, "kkk": 3, "kkkk": 4}, {"kk": 1, "k": 2, "kkk": 3, "kkkk": 4}, {"kk": 1, "é": 2, "kkk": 3, "kkkk": 4},
+    {"kk": 1, 2: 2, "kkk": 3, "kkkk": 4}, {"kk": {"kk": 1, "kl": 2, "km": 3, "kn": (4,)}, "kl": 2, "km": 3, "kn": []},
+]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: repr(record)[:30])
+def test_dicts_of_one_kind(record):
+    """Dicts with the same keys time and again, and others of similar keys between them."""
+    values = [None, True, 1, 2.5, "a string", b"bytes", (), [1], {"k": 2}, {3}]
+    keys = list(record)
+    for i in range(50):
+        assert same(through(record), record)
+        other = {key: values[(i + j) % len(values)] for j, key in enumerate(keys)}
+        assert same(through(other), other)
+        assert same(through([other, record]), [other, record])
+        if i % 10 == 9:
+            last = {**{key: 0 for key in keys[:-1]}, f"another {i}": 1}
+            assert same(through(last), last)
+            turned = dict(reversed(other.items()))
+            assert same(through(turned), turned)
+
+
+def test_dicts_of_one_kind_are_independent():
+    record = {f"key_{i}": i for i in range(10)}
+    first = [through(record) for _ in range(10)]
+    for i, got in enumerate(first):
+        del got[f"key_{i}"]
+        got["new"] = i
+        got["key_9"] = got
+    assert same(through(record), record)
+    assert [len(got) for got in first] == [10] * 9 + [11]
+    first[0].clear()
+    assert same(through(record), record)
+
+
+def test_dicts_of_one_kind_with_the_garbage_collector():
+    record = {f"key_{i}": None for i in range(10)}
+    for _ in range(5):
+        through(record)
+    got = through({**record, "key_3": [], "key_5": ()})
+    kept = Reduced(got)
+    got["key_3"].append(kept)  # a cycle through the dict
+    dead = weakref.ref(kept)
+    del got, kept
+    gc.collect()
+    assert dead() is None
+
+
+def test_dicts_of_one_kind_decoded_by_finalizers():
+    """What runs while a dict is read may read dicts itself, of this and of many other kinds."""
+    record = {f"key_{i}": [[i]] for i in range(20)}
+    data = core._encode(record)
+    others = [core._encode({f"key_{i}" if i < n else f"other_{n}_{i}": i for i in range(20)}) for n in range(20)]
+
+    class Finalized:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            for other in others:
+                core._decode(other)
+
+    threshold = gc.get_threshold()
+    gc.set_threshold(5)
+    try:
+        for _ in range(300):
+            Finalized()
+            assert core._decode(data) == record
+    finally:
+        gc.set_threshold(*threshold)
+
+
 @pytest.fixture
 def reducers():
     saved, saved_copyreg = dict(ForkingPickler._extra_reducers), dict(copyreg.dispatch_table)
