@@ -182,6 +182,12 @@ class Supervisor:
         process.daemon = True
         return process
 
+    def start_process(self, slot, stacks):
+        """Returns the same, started."""
+        process = self.make_process(slot, stacks)
+        process.start()
+        return process
+
     def worker_arguments(self, slot, stacks):
         """Returns the arguments of work()."""
         return (self.crew, slot, self.initializer, self.initargs, self.maxtasks, self.max_memory, stacks.address())
@@ -198,6 +204,10 @@ class Supervisor:
     def timed_out(self, ordinal, task, death):
         """Fail a task that was ended because it took longer than it was given."""
         self.crew.fail(ordinal, TimeoutError(f"{task} took longer than its timeout; worker {death.pid} was ended"))
+
+    def none_can_start(self, error):
+        """No worker is left, and starting one raises *error* again and again."""
+        self.give_up(error)
 
     def fail_all(self, error):
         """End every unresolved task with *error*, because there are no workers and will be none."""
@@ -232,8 +242,7 @@ class Supervisor:
         slot = self.crew.add_worker()
         stacks = Stacks()
         try:
-            process = self.make_process(slot, stacks)
-            process.start()
+            process = self.start_process(slot, stacks)
         except BaseException:
             self.crew.lost(slot)
             stacks.close()
@@ -395,9 +404,9 @@ class Supervisor:
         if late > 0:
             self._start_at = time.monotonic() + min(LONGEST_DELAY, 0.01 * 2 ** late)
         if self._unready >= max(PATIENCE, 3 * self.processes):
-            self._fail(death.error("its initializer (no worker gets ready for a task)"))
+            self.give_up(death.error("its initializer (no worker gets ready for a task)"))
 
-    def _fail(self, error):
+    def give_up(self, error):
         """There will be no more workers."""
         self.failure = error
         self.fail_all(error)
@@ -414,7 +423,7 @@ class Supervisor:
             self._unready += 1
             self._start_at = time.monotonic() + min(LONGEST_DELAY, 0.01 * 2 ** self._unready)
             if self._unready >= PATIENCE and not self.workers:
-                self._fail(error)
+                self.none_can_start(error)
 
     # ---- timeouts of tasks
 

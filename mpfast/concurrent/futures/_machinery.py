@@ -39,6 +39,12 @@ def parts_are_stock():
     return all(_is_stock(vars(module)[name]) for name in PARTS if name in vars(module))
 
 
+def replaced_starter():
+    """What the program has put in the place of ``_spawn_worker`` (CPython 3.14 and later), or None."""
+    starter = vars(module).get("_spawn_worker")
+    return None if starter is None or _is_stock(starter) else starter
+
+
 def makes_processes(context):
     """Whether *context* starts processes in one of the ways that a crew knows."""
     return (isinstance(context, multiprocessing.context.BaseContext)

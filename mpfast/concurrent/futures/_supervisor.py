@@ -10,10 +10,12 @@ from ..._crew import CLOSE, Supervisor
 from ..._errors import WorkerLostError
 from ..._native import core
 from ._future import SharedCondition
+from ._machinery import replaced_starter
 from ._worker import work
 
 UNUSABLE = "A child process terminated abruptly, the process pool is not usable anymore"
 ABRUPTLY = "A process in the process pool was terminated abruptly while the future was running or pending."
+NOT_STARTED = "A worker process could not be started in the place of one that has ended, and none is left for the rest."
 THIS_TASK = "The process that ran this task was terminated abruptly; the others go on."
 GRACE = 0.1  # seconds after which results that nobody waits for are fetched
 ATTEMPTS = 3  # workers that a task may cost before it is not tried again
@@ -37,6 +39,12 @@ def broken(message, cause):
     return error
 
 
+def _as_remote(error):
+    """*error* with its traceback, as the cause of a BrokenProcessPool."""
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return _RemoteTraceback(f"\n'''\n{text}'''")
+
+
 class EndOfProgram:
     """Tells *supervisor*, which it does not keep alive, that the interpreter ends.
 
@@ -50,6 +58,20 @@ class EndOfProgram:
         supervisor = self._supervisor()
         if supervisor is not None:
             supervisor.close()
+
+
+class _ContextOf:
+    """What a program's own ``concurrent.futures.process._spawn_worker`` gets as the context: its Process is *process*."""
+
+    def __init__(self, process, context):
+        self._process = process
+        self._context = context
+
+    def Process(self, *args, **kwargs):
+        return self._process
+
+    def __getattr__(self, name):
+        return getattr(self._context, name)
 
 
 class ExecutorSupervisor(Supervisor):
@@ -80,6 +102,20 @@ class ExecutorSupervisor(Supervisor):
     def make_process(self, slot, stacks):
         return self.context.Process(target=work, args=self.worker_arguments(slot, stacks),
                                     kwargs={"dies_of_undecodable": self.on_worker_death is None})
+
+    def start_process(self, slot, stacks):
+        starter = replaced_starter()
+        if starter is None:
+            return super().start_process(slot, stacks)
+        process = self.make_process(slot, stacks)
+        own = _ContextOf(process, self.context)
+        starter(own, None, None, self.initializer, self.initargs, self.maxtasks, self.by_pid)
+        if process.pid is None:
+            raise RuntimeError(f"{starter!r} did not start the process of its context")
+        return process
+
+    def none_can_start(self, error):
+        self.give_up(broken(NOT_STARTED, _as_remote(error)))
 
     def worker_started(self, process):
         self.by_pid[process.pid] = process
@@ -183,8 +219,7 @@ class ExecutorSupervisor(Supervisor):
         return attempts < ATTEMPTS and self.crew.retry(ordinal)
 
     def _undecodable_result(self, error):
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        cause = _RemoteTraceback(f"\n'''\n{text}'''")
+        cause = _as_remote(error)
         if self.on_worker_death is None:
             self._mark_broken()
             self.call_later(self._break, ABRUPTLY, cause)
