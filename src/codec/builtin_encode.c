@@ -74,8 +74,8 @@ put_int(uint8_t *p, PyObject *obj)
     return overflow ? 0 : put_int64(p, value);
 }
 
-size_t
-mpf_builtin_encode_atom(uint8_t *p, PyObject *obj)
+static inline size_t
+put_atom(uint8_t *p, PyObject *obj)
 {
     if (PyLong_CheckExact(obj))
         return put_int(p, obj);
@@ -94,6 +94,12 @@ mpf_builtin_encode_atom(uint8_t *p, PyObject *obj)
         return 1;
     }
     return 0;
+}
+
+size_t
+mpf_builtin_encode_atom(uint8_t *p, PyObject *obj)
+{
+    return put_atom(p, obj);
 }
 
 /* The count or length `n` after an operation of its own size. */
@@ -200,6 +206,31 @@ put_data(struct mpf_encoder *e, PyObject *owner, const void *data, size_t bytes)
     return mpf_encoder_append(e, data, bytes);
 }
 
+/* Of up to UINT8_MAX bytes; the last words may overlap. Most are so short that a call costs more than the copy. */
+static inline void
+copy_short(uint8_t *to, const uint8_t *from, size_t n)
+{
+    if (n >= 16) {
+        for (size_t i = 0; i + 16 < n; i += 16)
+            memcpy(to + i, from + i, 16);
+        memcpy(to + n - 16, from + n - 16, 16);
+    }
+    else if (n >= 8) {
+        memcpy(to, from, 8);
+        memcpy(to + n - 8, from + n - 8, 8);
+    }
+    else if (n >= 4) {
+        memcpy(to, from, 4);
+        memcpy(to + n - 4, from + n - 4, 4);
+    }
+    else if (n >= 2) {
+        memcpy(to, from, 2);
+        memcpy(to + n - 2, from + n - 2, 2);
+    }
+    else if (n == 1)
+        to[0] = from[0];
+}
+
 static int
 put_short(struct mpf_encoder *e, enum mpf_op op8, const void *data, size_t bytes)
 {
@@ -208,9 +239,36 @@ put_short(struct mpf_encoder *e, enum mpf_op op8, const void *data, size_t bytes
         return FAILED;
     p[0] = (uint8_t)op8;
     p[1] = (uint8_t)bytes;
-    memcpy(p + 2, data, bytes);
+    copy_short(p + 2, data, bytes);
     e->len += 2 + bytes;
     return WRITTEN;
+}
+
+#define PLAIN_MAX (2 + UINT8_MAX)
+
+/* A short ASCII string that is met once, or an atom, which is what most values are: WRITTEN, NOT_OURS when it is neither (nothing
+ * is written then), FAILED. */
+static inline int
+put_plain(struct mpf_encoder *e, PyObject *obj)
+{
+    uint8_t *p = mpf_encoder_reserve(e, PLAIN_MAX);
+    size_t n;
+    if (!p)
+        return FAILED;
+    if (PyUnicode_CheckExact(obj)) {
+        n = (size_t)PyUnicode_GET_LENGTH(obj);
+        /* Of those of length 0 and 1 there is one each, here and at the receiver. */
+        if (!PyUnicode_IS_COMPACT_ASCII(obj) || n > UINT8_MAX || (n > 1 && may_be_shared(obj)))
+            return NOT_OURS;
+        p[0] = MPF_OP_ASCII8;
+        p[1] = (uint8_t)n;
+        copy_short(p + 2, (const uint8_t *)((PyASCIIObject *)obj + 1), n);
+        e->len += 2 + n;
+        return WRITTEN;
+    }
+    n = put_atom(p, obj);
+    e->len += n;
+    return n ? WRITTEN : NOT_OURS;
 }
 
 static int
@@ -302,11 +360,18 @@ settled(struct mpf_encoder *e, PyObject *obj)
 }
 #endif
 
+static inline int
+put_item(struct mpf_encoder *e, PyObject *obj, const struct nesting *in)
+{
+    int result = put_plain(e, obj);
+    return result == NOT_OURS ? put_value(e, obj, in) : result;
+}
+
 static int
 put_items(struct mpf_encoder *e, PyObject *const *items, Py_ssize_t count, const struct nesting *in)
 {
     for (Py_ssize_t i = 0; i < count; i++) {
-        int result = put_value(e, items[i], in);
+        int result = put_item(e, items[i], in);
         if (result != WRITTEN)
             return result;
     }
@@ -358,9 +423,9 @@ put_dict(struct mpf_encoder *e, PyObject *obj, const struct nesting *up)
     if (put_head(e, MPF_OP_DICT8, MPF_OP_DICT, (size_t)PyDict_GET_SIZE(obj)) < 0)
         return FAILED;
     while (PyDict_Next(obj, &pos, &key, &value)) {
-        result = put_value(e, key, &in);
+        result = put_item(e, key, &in);
         if (result == WRITTEN)
-            result = put_value(e, value, &in);
+            result = put_item(e, value, &in);
         if (result != WRITTEN)
             return result;
     }
@@ -490,7 +555,7 @@ put_value(struct mpf_encoder *e, PyObject *obj, const struct nesting *in)
     p = mpf_encoder_reserve(e, 9);
     if (!p)
         return FAILED;
-    n = mpf_builtin_encode_atom(p, obj);
+    n = put_atom(p, obj);
     if (n) {
         e->len += n;
         return WRITTEN;

@@ -8,7 +8,8 @@ import sysconfig
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SEEDS = [None, 5, -10**30, 1.5, "text", "ünï", "€" * 3, "😀", b"bytes", (1, [2, {3}], {"k": frozenset([4])}), bytearray(b"x"), len]
+SEEDS = [None, 5, -10**30, 1.5, "text", "ünï", "€" * 3, "😀", b"bytes", (1, [2, {3}], {"k": frozenset([4])}), bytearray(b"x"), len,
+         [{f"key_{i}": i for i in range(4)} for _ in range(5)]]
 
 
 def link_arguments():
