@@ -75,6 +75,8 @@ def make(typeid, manager, args, kwargs):
     except Exception:
         raise _stdlib.RemoteError(format_exc()) from None
     proxy._manager = manager
+    if isinstance(proxy, Waiting):
+        proxy._ends = (manager._ended,)
     return proxy
 
 
@@ -162,6 +164,22 @@ class Arena:
     __eq__ = object.__eq__
     __ne__ = object.__ne__
     __hash__ = object.__hash__
+
+
+class Waiting(Arena):
+    """One with methods that wait for others: such a wait ends with EOFError when its manager has shut down.
+
+    ``_native`` is the class that does the work.
+    """
+
+    _ends: tuple = ()  # events: what :func:`mpfast._core.call_until` takes
+
+    def __getstate__(self):
+        return self._native.__getstate__(self), self._ends
+
+    def __setstate__(self, state):
+        state, self._ends = state
+        self._native.__setstate__(self, state)
 
 
 class Absent:

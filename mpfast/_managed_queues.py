@@ -1,10 +1,10 @@
 """Queues that a local manager makes: those of :mod:`queue`, between processes."""
 import sys
-import time
 
 from . import _core
+from ._core import call_until
 from ._install import original
-from ._managed import Absent, Arena, managed
+from ._managed import Absent, Waiting, managed
 
 _BaseProxy = original("multiprocessing.managers", "BaseProxy")
 
@@ -14,7 +14,8 @@ def _check_timeout(block, timeout):
         raise ValueError("'timeout' must be a non-negative number")
 
 
-class _Queue(Arena):
+class _Queue(Waiting):
+    _native = _core.JoinableQueue
     _inside = ()
     close = Absent("close")
 
@@ -22,14 +23,20 @@ class _Queue(Arena):
         _core.JoinableQueue.__init__(self, maxsize, ctx=manager._ctx)
 
     def put(self, item, block=True, timeout=None, _put=_core.JoinableQueue.put):
-        if timeout is not None and self._maxsize > 0:
-            _check_timeout(block, timeout)
-        _put(self, item, block, timeout)
-
-    def get(self, block=True, timeout=None, _get=_core.JoinableQueue.get):
+        if self._maxsize <= 0:
+            return _put(self, item)
         if timeout is not None:
             _check_timeout(block, timeout)
-        return _get(self, block, timeout)
+        return call_until(self._ends, _put, self, item, block, timeout)
+
+    def get(self, block=True, timeout=None, _get=_core.JoinableQueue.get):
+        if timeout is None:
+            return call_until(self._ends, _get, self) if block else _get(self, False)
+        _check_timeout(block, timeout)
+        return call_until(self._ends, _get, self, block, timeout)
+
+    def join(self):
+        call_until(self._ends, _core.JoinableQueue.join, self)
 
     def put_nowait(self, item):
         return self.put(item, False)
@@ -50,8 +57,6 @@ if sys.version_info >= (3, 13):
     from queue import Empty, Full, ShutDown
 
     _QUEUE_METHODS += ("shutdown",)
-    # How long a blocked put() or get() may go on after a shutdown(), in seconds.
-    _NOTICED_WITHIN = 0.1
 
     class _ClosingQueue(_Queue):  # type: ignore
         """A queue that can be shut down."""
@@ -61,47 +66,39 @@ if sys.version_info >= (3, 13):
             self._down = _core.Event(ctx=manager._ctx)
 
         def __getstate__(self):
-            return _core.JoinableQueue.__getstate__(self), self._down
+            return super().__getstate__(), self._down
 
         def __setstate__(self, state):
             state, self._down = state
-            _core.JoinableQueue.__setstate__(self, state)
+            super().__setstate__(state)
 
         def put(self, item, block=True, timeout=None):
             if self._down.is_set():
                 raise ShutDown
-            if timeout is not None and self._maxsize > 0:
+            if self._maxsize <= 0:
+                return _core.JoinableQueue.put(self, item)
+            if timeout is not None:
                 _check_timeout(block, timeout)
-            self._until_shut_down(lambda *when: _core.JoinableQueue.put(self, item, *when), Full, block, timeout)
+            return self._until_shut_down(Full, _core.JoinableQueue.put, item, block, timeout)
 
         def get(self, block=True, timeout=None):
             if timeout is not None:
                 _check_timeout(block, timeout)
-            return self._until_shut_down(lambda *when: _core.JoinableQueue.get(self, *when), Empty, block, timeout)
+            if self._down.is_set():
+                block = False
+            return self._until_shut_down(Empty, _core.JoinableQueue.get, block, timeout)
 
-        def _until_shut_down(self, call, failure, block, timeout):
-            """What *call* returns, which raises *failure* where the queue has to be waited for."""
+        def _until_shut_down(self, failure, call, *args):
             try:
-                return call(False)
-            except failure:
+                return call_until((*self._ends, self._down), call, self, *args)
+            except (failure, EOFError):
                 if self._down.is_set():
                     raise ShutDown from None
-                if not block:
-                    raise
-            deadline = None if timeout is None else time.monotonic() + timeout
-            while True:
-                left = _NOTICED_WITHIN if deadline is None else min(_NOTICED_WITHIN, deadline - time.monotonic())
-                try:
-                    return call(True, max(0.0, left))
-                except failure:
-                    if self._down.is_set():
-                        raise ShutDown from None
-                    if deadline is not None and time.monotonic() >= deadline:
-                        raise
+                raise
 
         def shutdown(self, immediate=False):
             """Has put() raise queue.ShutDown, and get() too, when the queue is empty; immediate: drops what is in it."""
-            self._down.set()
+            _core.end(self._down)
             while immediate:
                 try:
                     _core.JoinableQueue.get(self, False)

@@ -6,10 +6,35 @@ import multiprocessing.managers as _stdlib
 import threading
 
 from . import _core
-from ._managed import Arena, managed
+from ._core import call_until
+from ._managed import Waiting, managed
 
 
-class _Lock(Arena):
+def _taking(take):
+    """The methods acquire and __enter__, by way of *take*, the native acquire()."""
+    def acquire(self, blocking=True, timeout=None):
+        if timeout is not None:
+            return self._acquire_within(blocking, timeout)
+        return take(self, False) or call_until(self._ends, take, self, blocking)
+
+    def __enter__(self):
+        return take(self, False) or call_until(self._ends, take, self)
+
+    return acquire, __enter__
+
+
+def _giving(give, refusal, error, text):
+    """The method release, by way of *give*, the native release(), whose *refusal* becomes an *error* with that text."""
+    def release(self):
+        try:
+            give(self)
+        except refusal:
+            raise error(text) from None
+
+    return release
+
+
+class _Lock(Waiting):
     _exposed_ = _stdlib.AcquirerProxy._exposed_
     _inside = ("__enter__", "__exit__")
 
@@ -21,21 +46,14 @@ class _Lock(Arena):
 
     def _acquire_within(self, blocking, timeout):
         threading.Lock().acquire(blocking, timeout)  # complains where the arguments make no sense
-        return self._native.acquire(self, True, None if timeout == -1 else timeout)
+        return call_until(self._ends, self._native.acquire, self, True, None if timeout == -1 else timeout)
 
 
 @managed("Lock", _stdlib.AcquirerProxy)
 class _ArenaLock(_Lock, _core.Lock, _stdlib.AcquirerProxy):
     _native = _core.Lock
-
-    def acquire(self, blocking=True, timeout=None, _acquire=_core.Lock.acquire):
-        return _acquire(self, blocking) if timeout is None else self._acquire_within(blocking, timeout)
-
-    def release(self, _release=_core.Lock.release):
-        try:
-            _release(self)
-        except ValueError:
-            raise RuntimeError("release unlocked lock") from None
+    acquire, __enter__ = _taking(_core.Lock.acquire)
+    release = _giving(_core.Lock.release, ValueError, RuntimeError, "release unlocked lock")
 
     def locked(self):
         return self._is_zero()
@@ -44,15 +62,8 @@ class _ArenaLock(_Lock, _core.Lock, _stdlib.AcquirerProxy):
 @managed("RLock", _stdlib.AcquirerProxy)
 class _ArenaRLock(_Lock, _core.RLock, _stdlib.AcquirerProxy):
     _native = _core.RLock
-
-    def acquire(self, blocking=True, timeout=None, _acquire=_core.RLock.acquire):
-        return _acquire(self, blocking) if timeout is None else self._acquire_within(blocking, timeout)
-
-    def release(self, _release=_core.RLock.release):
-        try:
-            _release(self)
-        except AssertionError:
-            raise RuntimeError("cannot release un-acquired lock") from None
+    acquire, __enter__ = _taking(_core.RLock.acquire)
+    release = _giving(_core.RLock.release, AssertionError, RuntimeError, "cannot release un-acquired lock")
 
     def locked(self):
         return self._is_zero()
@@ -68,15 +79,13 @@ class _Semaphore(_Lock):
     def _acquire_within(self, blocking, timeout):
         if not blocking:
             raise ValueError("can't specify timeout for non-blocking acquire")
-        return self._native.acquire(self, True, timeout)
+        return call_until(self._ends, self._native.acquire, self, True, timeout)
 
 
 @managed("Semaphore", _stdlib.AcquirerProxy)
 class _ArenaSemaphore(_Semaphore, _core.Semaphore, _stdlib.AcquirerProxy):
     _native = _core.Semaphore
-
-    def acquire(self, blocking=True, timeout=None, _acquire=_core.Semaphore.acquire):
-        return _acquire(self, blocking) if timeout is None else self._acquire_within(blocking, timeout)
+    acquire, __enter__ = _taking(_core.Semaphore.acquire)
 
     def release(self, _release=_core.Semaphore.release):
         _release(self)
@@ -85,15 +94,8 @@ class _ArenaSemaphore(_Semaphore, _core.Semaphore, _stdlib.AcquirerProxy):
 @managed("BoundedSemaphore", _stdlib.AcquirerProxy)
 class _ArenaBoundedSemaphore(_Semaphore, _core.BoundedSemaphore, _stdlib.AcquirerProxy):
     _native = _core.BoundedSemaphore
-
-    def acquire(self, blocking=True, timeout=None, _acquire=_core.BoundedSemaphore.acquire):
-        return _acquire(self, blocking) if timeout is None else self._acquire_within(blocking, timeout)
-
-    def release(self, _release=_core.BoundedSemaphore.release):
-        try:
-            _release(self)
-        except ValueError:
-            raise ValueError("Semaphore released too many times") from None
+    acquire, __enter__ = _taking(_core.BoundedSemaphore.acquire)
+    release = _giving(_core.BoundedSemaphore.release, ValueError, ValueError, "Semaphore released too many times")
 
 
 @managed("Condition", _stdlib.ConditionProxy)
@@ -106,9 +108,9 @@ class _ArenaCondition(_Lock, _core.Condition, _stdlib.ConditionProxy):
 
     def acquire(self, blocking=True, timeout=None):
         if timeout is None:
-            return self._lock.acquire(blocking)
+            return self._lock.acquire(False) or call_until(self._ends, self._lock.acquire, blocking)
         threading.Lock().acquire(blocking, timeout)  # complains where the arguments make no sense
-        return self._lock.acquire(True, None if timeout == -1 else timeout)
+        return call_until(self._ends, self._lock.acquire, True, None if timeout == -1 else timeout)
 
     def release(self):
         try:
@@ -120,11 +122,11 @@ class _ArenaCondition(_Lock, _core.Condition, _stdlib.ConditionProxy):
         return self._lock._is_zero()
 
     def __enter__(self):
-        return self._lock.acquire()
+        return self.acquire()
 
     def wait(self, timeout=None):
         with _owned("wait on"):
-            return _core.Condition.wait(self, timeout)
+            return call_until(self._ends, _core.Condition.wait, self, timeout)
 
     def notify(self, n=1):
         with _owned("notify on"):
@@ -159,24 +161,32 @@ class _owned:
 
 
 @managed("Event", _stdlib.EventProxy)
-class _ArenaEvent(Arena, _core.Event, _stdlib.EventProxy):
+class _ArenaEvent(Waiting, _core.Event, _stdlib.EventProxy):
+    _native = _core.Event
     _exposed_ = _stdlib.EventProxy._exposed_
     _inside = ()
 
     def _make(self, manager):
         _core.Event.__init__(self, ctx=manager._ctx)
 
+    def wait(self, timeout=None):
+        return self.is_set() or call_until(self._ends, _core.Event.wait, self, timeout)
+
     def __str__(self):
         return f"<threading.Event at {self._offset:#x}: {'set' if self.is_set() else 'unset'}>"
 
 
 @managed("Barrier", _stdlib.BarrierProxy)
-class _ArenaBarrier(Arena, _core.Barrier, _stdlib.BarrierProxy):
+class _ArenaBarrier(Waiting, _core.Barrier, _stdlib.BarrierProxy):
+    _native = _core.Barrier
     _exposed_ = _stdlib.BarrierProxy._exposed_
     _inside = ()
 
     def _make(self, manager, *args, **kwargs):
         _core.Barrier.__init__(self, *args, **kwargs, ctx=manager._ctx)
+
+    def wait(self, timeout=None):
+        return call_until(self._ends, _core.Barrier.wait, self, timeout)
 
     def __str__(self):
         return f"<threading.Barrier at {self._offset:#x}: waiters={self.n_waiting}/{self.parties}>"

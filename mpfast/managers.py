@@ -9,7 +9,8 @@ through the server.  Differences from the standard library:
 - The server's process is started when something needs it, unless the program can tell: with an address, an initializer, types
   of its own or a subclass that overrides how the server is run, ``start()`` starts it.
 - The objects can be pickled at any time, live as long as anybody has them, and work on in other processes when the manager
-  has shut down; in the process of the manager they raise BrokenPipeError then.
+  has shut down, but for calls that would have to wait, which raise EOFError; in the process of the manager all raise
+  BrokenPipeError then.
 - Clients that say nothing, or garbage, are dropped; others are served meanwhile.
 """
 from ._mirror import mirror
@@ -25,7 +26,7 @@ if native("Lock") is not None:
     import weakref
     from multiprocessing.process import current_process
 
-    from . import _managed, _managed_containers, _manager_server, connection, util
+    from . import _core, _managed, _managed_containers, _manager_server, connection, util
     from ._install import original
 
     _STDLIB = "multiprocessing.managers"
@@ -121,6 +122,7 @@ if native("Lock") is not None:
             if self._state.value != _State.INITIAL:
                 return super().start(initializer, initargs)  # raises
             makes = not _overrides(cls, _OF_MAKING) and self._serializer == "pickle"
+            self._ended = _core.Event(ctx=self._ctx)
             if initializer is None and makes and self.__address is None and not _overrides(cls, _OF_STARTING) and \
                     self._registry.keys() == SyncManager._stock.keys():
                 self._late = True
@@ -133,7 +135,8 @@ if native("Lock") is not None:
 
         def _finish_with(self, stop):
             """Set ``shutdown``, which calls *stop*, the finalizer of the server, if there is one."""
-            self.shutdown = util.Finalize(self, _shut_down, args=(stop, self._state, self._made), exitpriority=0)
+            args = stop, self._state, self._made, self._ended
+            self.shutdown = util.Finalize(self, _shut_down, args=args, exitpriority=0)
 
         def _bring_up(self):
             """Start the server now, if that was put off."""
@@ -198,12 +201,13 @@ if native("Lock") is not None:
             return "\n".join(lines if self._late else [*lines, super()._debug_info()])
 
 
-    def _shut_down(stop, state, made):
+    def _shut_down(stop, state, made, ended):
         if stop is not None:
             stop()
         state.value = _State.SHUTDOWN
         for proxy in list(made):
             _managed.shut_down(proxy)
+        _core.end(ended)
 
 
     def _maker(typeid, by_server):

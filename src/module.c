@@ -40,6 +40,7 @@ static int (*const module_registrations[])(PyObject *module) = {
     mpf_semaphore_register,
     mpf_condition_register,
     mpf_event_register,
+    mpf_until_register,
     mpf_barrier_register,
     mpf_message_register,
     mpf_queue_register,

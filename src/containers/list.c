@@ -18,7 +18,7 @@
 #include "platform/fault.h"
 
 #define SET(field, value) mpf_container_set(arena, list, &(field), value)
-#define SHIFT_MAX 6 /* items that are moved in place: three words each in a log of 32 */
+#define SHIFT_MAX 6 /* items that are moved in place: three words each, which the log holds with room to spare */
 
 void mpf_list_init(struct mpf_container_shm *list) { mpf_container_init(list); }
 

@@ -63,19 +63,8 @@ static int splice_inside(struct mpf_arena *arena, struct mpf_container_shm *list
         return -ESTALE;
     struct mpf_row_range range = mpf_row_cut(splice->range, list->live);
     *splice->had = range.count;
-    if (range.step != 1 || range.backwards) {
-        if (!splice->removes && splice->count != range.count)
-            return -EINVAL;
-        if (range.step == 1 && splice->count > 1 && range.backwards) {
-            /* one after the other, but from the end: turned round once */
-            for (size_t a = 0, b = splice->count - 1; a < b; a++, b--) {
-                struct mpf_datum swapped = splice->values[a];
-                splice->values[a] = splice->values[b];
-                splice->values[b] = swapped;
-            }
-            splice->range = (struct mpf_list_range){(int64_t)range.first, (int64_t)(range.first + range.count), 1};
-        }
-    }
+    if ((range.step != 1 || range.backwards) && !splice->removes && splice->count != range.count)
+        return -EINVAL;
     if (range.count == 0 && splice->count == 0)
         return 0;
     if (range.count == list->live && splice->count == 0) {

@@ -48,7 +48,7 @@ static void store_values(struct mpf_body_shm *body, uint64_t at, struct mpf_datu
 /* Fills the new body from the old one. Whether the old one keeps something. */
 static bool fill(struct mpf_body_shm *old, uint64_t live, struct mpf_body_shm *new, const struct mpf_row_range *range,
                  struct mpf_datum *values, size_t count) {
-    bool one_by_one = range->step != 1 && count == range->count, keeps = false;
+    bool one_by_one = count == range->count, keeps = false;
     uint64_t to = 0;
     for (uint64_t i = 0; i < live; i++) {
         struct mpf_datum_shm *item = mpf_row_item(old, i);

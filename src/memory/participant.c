@@ -58,6 +58,8 @@ void mpf_epoch_bump(struct mpf_arena *arena)
     mpf_futex_wake(epoch, INT_MAX);
 }
 
+void mpf_participant_rouse(struct mpf_arena *arena) { mpf_epoch_bump(arena); }
+
 /* Makes the table twice as long. */
 static int widen(struct mpf_arena *arena)
 {

@@ -50,8 +50,11 @@ int32_t mpf_participant_pid(struct mpf_arena *arena, uint32_t id);
  * may be held. */
 int mpf_participant_reap(struct mpf_arena *arena);
 
-/* The word that changes whenever a participant joins or has been reaped. */
+/* The word that changes whenever a participant joins or has been reaped, or all were roused. */
 _Atomic uint32_t *mpf_participant_epoch(struct mpf_arena *arena);
+
+/* Has all who have slept for long look at everything. */
+void mpf_participant_rouse(struct mpf_arena *arena);
 
 /* Fills targets with the epoch word and the life words of all other participants. How many, or -E2BIG / -ENOSYS where
  * the caller has to poll instead. */

@@ -144,5 +144,5 @@ static PyType_Spec event_spec = {
 int
 mpf_event_register(PyObject *module)
 {
-    return mpf_state_add_type(module, &event_spec, NULL, NULL);
+    return mpf_state_add_type(module, &event_spec, NULL, &mpf_state_of(module)->event_type);
 }

@@ -20,6 +20,7 @@
     /* types that another file of objects/ has to recognise */ \
     X(PyTypeObject, lock_type) \
     X(PyTypeObject, rlock_type) \
+    X(PyTypeObject, event_type) \
     X(PyTypeObject, loan_type) \
     X(PyTypeObject, bound_type) \
     X(PyTypeObject, special_type) \

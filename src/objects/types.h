@@ -11,6 +11,7 @@ int mpf_lock_register(PyObject *module);
 int mpf_semaphore_register(PyObject *module);
 int mpf_condition_register(PyObject *module);
 int mpf_event_register(PyObject *module);
+int mpf_until_register(PyObject *module);
 int mpf_barrier_register(PyObject *module);
 int mpf_message_register(PyObject *module);
 int mpf_queue_register(PyObject *module);

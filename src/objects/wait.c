@@ -11,6 +11,8 @@
  * so the main thread of a process with several threads also looks every 50 ms. Whether it is that thread is found out
  * at the first such look: a short wait pays nothing for it, and any other thread looks once.
  *
+ * A wait that has ends (mpf_wait_until) looks at them whenever it looks for signals, and when all sleepers are roused.
+ *
  * Callers: the blocking methods of objects/, attached to the interpreter.
  *
  * Death of the caller: nothing here is shared.
@@ -55,13 +57,37 @@ wait_main_of_several(void)
     return stat("/proc/self/task", &tasks) < 0 || tasks.st_nlink > 3; /* one link for each thread, two for the directory */
 }
 
+static _Thread_local const struct mpf_wait_ends *wait_ends;
+
+const struct mpf_wait_ends *
+mpf_wait_until(const struct mpf_wait_ends *ends)
+{
+    const struct mpf_wait_ends *former = wait_ends;
+    wait_ends = ends;
+    return former;
+}
+
+/* 0, or -1 with EOFError: there is nothing to wait for any more. */
+static int
+wait_look_at_ends(const struct mpf_wait *wait)
+{
+    for (int i = 0; wait->ends != NULL && i < MPF_WAIT_ENDS; i++) {
+        const struct mpf_event_shm *event = wait->ends->event[i];
+        if (event != NULL && mpf_event_is_set(event)) {
+            PyErr_SetNone(PyExc_EOFError);
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static int
 wait_interrupt(void *context)
 {
     struct mpf_wait *wait = context;
     int raised = PyErr_CheckSignals();
     wait->park.interrupt_every = wait_main_of_several() ? WAIT_LOOK_NS : 0;
-    return raised;
+    return raised < 0 ? raised : wait_look_at_ends(wait);
 }
 
 /* Whether other threads may be waiting for the GIL. A glance at the list of threads, which others may be changing, is enough. */
@@ -85,8 +111,10 @@ mpf_wait_init(struct mpf_wait *wait, struct mpf_arena *arena, int64_t deadline)
     wait->park.interrupt = wait_interrupt;
     wait->park.interrupt_every = WAIT_LOOK_NS;
     wait->park.context = wait;
+    wait->park.interrupt_roused = wait_ends != NULL;
     wait->park.contended = wait_contended();
     wait->thread = NULL;
+    wait->ends = wait_ends;
 }
 
 int

@@ -7,12 +7,24 @@
 #include <poll.h>
 #include <stdint.h>
 
+#include "sync/event.h"
 #include "sync/park.h"
+
+#define MPF_WAIT_ENDS 2
+
+/* Events upon which waits end with EOFError; NULL where there are fewer. */
+struct mpf_wait_ends {
+    const struct mpf_event_shm *event[MPF_WAIT_ENDS];
+};
 
 struct mpf_wait {
     struct mpf_park park;
     PyThreadState *thread; /* while the GIL is given up */
+    const struct mpf_wait_ends *ends; /* NULL: none */
 };
+
+/* This thread's waits end with these from now on (NULL: with none); returns what they ended with before. See until.c. */
+const struct mpf_wait_ends *mpf_wait_until(const struct mpf_wait_ends *ends);
 
 /* Prepares a wait until `deadline` (CLOCK_MONOTONIC ns, MPF_FOREVER, or 0: do not wait). Use &wait->park below; the structure
  * must not move from then on. */

@@ -105,6 +105,7 @@ static int sleep_long(struct mpf_park *park, const _Atomic uint32_t *word, uint3
     int watched = mpf_participant_watch(park->arena, targets + 1, MPF_FUTEX_MANY_MAX - 1);
     if (look_at_participants(park)) {
         park->recheck = true;
+        park->slept |= park->interrupt_roused;
         return 0;
     }
     int rc = watched < 0 ? watched : mpf_futex_wait_many(targets, (unsigned)watched + 1, earlier(until, mpf_clock_now() + LONG_NS));
@@ -135,6 +136,7 @@ int mpf_park(struct mpf_park *park, const _Atomic uint32_t *word, uint32_t expec
     if (!is_short && !park->watching) {
         look_at_participants(park);
         park->recheck = true;
+        park->slept |= park->interrupt_roused;
         return 0;
     }
     /* A wake-up and a signal can end one sleep together, and the kernel then tells of the wake-up only. */

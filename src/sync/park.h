@@ -35,13 +35,14 @@ struct mpf_park {
     void (*resume)(void *context);  /* before mpf_park's caller returns to its own */
     int (*interrupt)(void *context); /* after a signal, resumed: nonzero ends the wait with -EINTR; may be NULL */
     int64_t interrupt_every;        /* ns; > 0: also call interrupt this often (main thread of a threaded process) */
+    bool interrupt_roused;          /* also call interrupt when the arena's epoch has changed during a long sleep */
     void *context;
     bool contended; /* others want what release() gives up: it is given up before spinning, too */
 
     /* mpf_park's own */
     bool recheck;        /* the last return was not a plain wake: distrust hints, look for dead owners */
     bool released;       /* release() was called, resume() not yet */
-    bool slept;          /* the last sleep ended without a word of signals: one may have come along with its end */
+    bool slept;          /* interrupt is due: the last sleep ended without a word of signals, and one may have come along */
     bool watching;       /* past the short sleeps: epoch is valid */
     uint32_t epoch;      /* the arena's, as of the last look at everything */
     int64_t short_until; /* when the short sleeps end; 0: has not slept yet */

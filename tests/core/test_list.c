@@ -354,6 +354,36 @@ static void test_random_kills(void) {
 }
 
 #ifdef MPF_DEBUG
+/* Turns three items round with other values; stops on the way, outside the section. */
+static void replace_backwards(void) {
+    uint64_t had;
+    CHECK_EQUAL(mpf_fault_set("body.made:1:stop"), 0);
+    int rc = splice((struct mpf_list_range){-1, INT64_MIN, -1}, 100, 3, false, &had);
+    _exit(rc == -EINVAL && had == 4 ? 0 : 1);
+}
+
+/* A range with a step has to fit the list that is changed, not the one that was looked at before the body was made. */
+static void test_a_range_means_the_list_that_it_changes(void) {
+    int status;
+    uint32_t value;
+    setup();
+    for (uint32_t i = 0; i < 3; i++)
+        CHECK_EQUAL(append(i), 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0)
+        replace_backwards();
+    CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
+    CHECK_EQUAL(insert(0, 9), 0);
+    CHECK_EQUAL(kill(pid, SIGCONT), 0);
+    CHECK_EQUAL(check_wait(pid), 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        CHECK_EQUAL(get(i + 1, &value), 0);
+        CHECK_EQUAL(value, i);
+    }
+    finish(&ref);
+}
+
 static _Atomic int *steps_done;
 static struct model script_model;
 
@@ -399,6 +429,7 @@ CHECK_MAIN({"like_an_array", test_like_an_array}, {"negative_indices", test_nega
            {"ranges_with_steps", test_ranges_with_steps}, {"changes_only_if_unchanged", test_changes_only_if_unchanged},
            {"bounded_as_a_queue", test_bounded_as_a_queue}, {"threads", test_threads}, {"random_kills", test_random_kills},
 #ifdef MPF_DEBUG
+           {"a_range_means_the_list_that_it_changes", test_a_range_means_the_list_that_it_changes},
            {"killed_at_every_point", test_killed_at_every_point},
 #endif
 )

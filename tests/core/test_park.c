@@ -197,9 +197,47 @@ static void test_signal_that_comes_with_a_wake_is_not_lost(void) {
     finish(&ref);
 }
 
+static int has_ended(void *unused) {
+    (void)unused;
+    return atomic_load(signalled);
+}
+
+static void sleep_until_the_end(void *unused) {
+    (void)unused;
+    struct mpf_park park = patient();
+    park.interrupt = has_ended;
+    park.interrupt_roused = true;
+    while (!park.watching)
+        CHECK_EQUAL(mpf_park(&park, word, 0), 0);
+    tell(stage, 1);
+    int rc;
+    while ((rc = mpf_park(&park, word, 0)) == 0)
+        ;
+    mpf_park_finish(&park);
+    CHECK_EQUAL(rc, -EINTR);
+}
+
+static void test_roused_sleepers_look_for_interrupts(void) {
+    setup();
+    signalled = check_shared(sizeof *signalled);
+    for (int asleep = 0; asleep < 2; asleep++) {
+        atomic_store(stage, 0);
+        atomic_store(signalled, 0);
+        pid_t pid = check_fork(sleep_until_the_end, NULL);
+        await_flag(stage, 1);
+        if (asleep)
+            await_asleep(pid);
+        atomic_store(signalled, 1);
+        mpf_participant_rouse(arena);
+        CHECK_EQUAL(check_wait(pid), 0);
+    }
+    finish(&ref);
+}
+
 CHECK_MAIN({"past_deadline_never_sleeps", test_past_deadline_never_sleeps},
            {"changed_word_never_sleeps", test_changed_word_never_sleeps}, {"deadline", test_deadline}, {"wake", test_wake},
            {"sleeps_without_a_timeout", test_sleeps_without_a_timeout},
            {"every_sleeper_hears_of_a_death", test_every_sleeper_hears_of_a_death},
            {"interrupt_comes_regularly_and_resumed", test_interrupt_comes_regularly_and_resumed},
-           {"signal_that_comes_with_a_wake_is_not_lost", test_signal_that_comes_with_a_wake_is_not_lost})
+           {"signal_that_comes_with_a_wake_is_not_lost", test_signal_that_comes_with_a_wake_is_not_lost},
+           {"roused_sleepers_look_for_interrupts", test_roused_sleepers_look_for_interrupts})

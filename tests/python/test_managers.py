@@ -536,6 +536,110 @@ def test_states():
     assert str(shared) == repr(shared)[:-1] + "; '__str__()' failed>"
 
 
+def wait_in(condition):
+    with condition:
+        condition.wait()
+
+
+def take_twice(lock):
+    lock.acquire()
+    lock.acquire()
+
+
+def fill(tasks):
+    while True:
+        tasks.put(1)
+
+
+WAITS = {
+    "Lock": (lambda m: m.Lock(), take_twice),
+    "Lock, in time": (lambda m: m.Lock(), lambda lock: (lock.acquire(), lock.acquire(timeout=1000))),
+    "Lock, with": (lambda m: m.Lock(), lambda lock: (lock.acquire(), lock.__enter__())),
+    "RLock": (lambda m: _held(m.RLock()), lambda lock: lock.acquire()),
+    "Semaphore": (lambda m: m.Semaphore(0), lambda semaphore: semaphore.acquire()),
+    "BoundedSemaphore": (lambda m: m.BoundedSemaphore(1), take_twice),
+    "Condition": (lambda m: m.Condition(), wait_in),
+    "Condition, its lock": (lambda m: m.Condition(m.Lock()), take_twice),
+    "Event": (lambda m: m.Event(), lambda event: event.wait()),
+    "Barrier": (lambda m: m.Barrier(2), lambda barrier: barrier.wait()),
+    "Queue.get": (lambda m: m.Queue(), lambda tasks: tasks.get()),
+    "Queue.get, in time": (lambda m: m.Queue(), lambda tasks: tasks.get(timeout=1000)),
+    "Queue.put": (lambda m: m.Queue(1), fill),
+    "Queue.join": (lambda m: _filled(m.JoinableQueue()), lambda tasks: tasks.join()),
+}
+
+
+def _held(lock):
+    lock.acquire()
+    return lock
+
+
+def _filled(tasks):
+    tasks.put(1)
+    return tasks
+
+
+def wait_for_the_end(wait, shared, begun):
+    begun.set()
+    try:
+        wait(shared)
+    except EOFError:
+        sys.exit(7)
+
+
+@pytest.mark.parametrize("make, wait", WAITS.values(), ids=WAITS)
+def test_nobody_waits_for_what_a_manager_made_that_has_shut_down(make, wait):
+    context = mpfast.get_context("fork")
+    begun = context.Event()
+    with mpfast.Manager() as manager:
+        shared = make(manager)
+        child = context.Process(target=wait_for_the_end, args=(wait, shared, begun))
+        child.start()
+        assert begun.wait(60)
+    child.join()
+    late = context.Process(target=wait_for_the_end, args=(wait, pickle.loads(pickle.dumps(shared)), begun))
+    late.start()
+    late.join()
+    assert (child.exitcode, late.exitcode) == (7, 7)
+
+
+PROGRAM_WITH_WAITING_CHILD = """
+import mpfast, sys
+def work(tasks, begun):
+    sys.stderr = None
+    begun.set()
+    tasks.get()
+if __name__ == "__main__":
+    context = mpfast.get_context("fork")
+    manager, begun = context.Manager(), context.Event()
+    child = context.Process(target=work, args=(manager.Queue(), begun))
+    child.start()
+    begun.wait()
+    print("end")
+"""
+
+
+def test_a_program_ends_whose_children_wait_in_a_queue_of_its_manager(python):
+    done = python("-c", PROGRAM_WITH_WAITING_CHILD)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
+
+
+def test_a_thread_that_waits_when_its_manager_shuts_down(manager):
+    tasks, outcome = manager.Queue(), []
+
+    def get():
+        try:
+            tasks.get()
+        except (EOFError, BrokenPipeError) as error:  # the second where it comes too late to wait
+            outcome.append(error)
+
+    thread = threading.Thread(target=get)
+    thread.start()
+    manager.shutdown()
+    thread.join()
+    assert len(outcome) == 1
+
+
 def test_dropped_without_shutdown():
     shared = mpfast.Manager().dict(a=1)
     gc.collect()
