@@ -7,4 +7,5 @@ PARTS: Any
 METHODS: Any
 parts_are_stock: Any
 makes_processes: Any
+replaced_starter: Any
 Judge: Any
