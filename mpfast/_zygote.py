@@ -134,7 +134,7 @@ class Zygote:
                         pass
                 self._forget()
         if started and os.WIFEXITED(status) and os.WEXITSTATUS(status):
-            raise _gave_up()
+            raise _gave_up() from None
 
 
 def _gave_up():

@@ -487,18 +487,20 @@ static PyGetSetDef connection_getset[] = {
 };
 
 static PyMethodDef connection_methods[] = {
-    {"send", mpf_connection_send, METH_O, PyDoc_STR("Send a (picklable) object")},
-    {"recv", mpf_connection_recv, METH_NOARGS, PyDoc_STR("Receive a (picklable) object")},
+    {"send", (PyCFunction)(void (*)(void))mpf_connection_send, METH_FASTCALL | METH_KEYWORDS,
+     PyDoc_STR("send($self, obj)\n--\n\nSend a (picklable) object")},
+    {"recv", mpf_connection_recv, METH_NOARGS, PyDoc_STR("recv($self)\n--\n\nReceive a (picklable) object")},
     {"send_bytes", (PyCFunction)(void (*)(void))mpf_connection_send_bytes, METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("Send the bytes data from a bytes-like object")},
+     PyDoc_STR("send_bytes($self, buf, offset=0, size=None)\n--\n\nSend the bytes data from a bytes-like object")},
     {"recv_bytes", (PyCFunction)(void (*)(void))mpf_connection_recv_bytes, METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("Receive bytes data as a bytes object.")},
+     PyDoc_STR("recv_bytes($self, maxlength=None)\n--\n\nReceive bytes data as a bytes object.")},
     {"recv_bytes_into", (PyCFunction)(void (*)(void))mpf_connection_recv_bytes_into, METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("Receive bytes data into a writeable bytes-like object. Return the number of bytes read.")},
+     PyDoc_STR("recv_bytes_into($self, buf, offset=0)\n--\n\n"
+               "Receive bytes data into a writeable bytes-like object. Return the number of bytes read.")},
     {"poll", (PyCFunction)(void (*)(void))mpf_connection_poll, METH_FASTCALL | METH_KEYWORDS,
-     PyDoc_STR("Whether there is any input available to be read")},
-    {"fileno", connection_fileno, METH_NOARGS, PyDoc_STR("File descriptor or handle of the connection")},
-    {"close", connection_close, METH_NOARGS, PyDoc_STR("Close the connection")},
+     PyDoc_STR("poll($self, timeout=0.0)\n--\n\nWhether there is any input available to be read")},
+    {"fileno", connection_fileno, METH_NOARGS, PyDoc_STR("fileno($self)\n--\n\nFile descriptor or handle of the connection")},
+    {"close", connection_close, METH_NOARGS, PyDoc_STR("close($self)\n--\n\nClose the connection")},
     {"_dump", connection_dump, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

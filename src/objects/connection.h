@@ -52,7 +52,7 @@ PyObject *mpf_connection_by_socket_1(struct mpf_connection *c, const char *name,
 /* Lets go of the end and the descriptors, now or as soon as no call uses them. */
 void mpf_connection_shut(struct mpf_connection *c);
 
-PyObject *mpf_connection_send(PyObject *self, PyObject *object);
+PyObject *mpf_connection_send(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *mpf_connection_send_bytes(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *mpf_connection_recv(PyObject *self, PyObject *ignored);
 PyObject *mpf_connection_recv_bytes(PyObject *self, PyObject *args, PyObject *kwargs);

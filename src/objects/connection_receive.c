@@ -274,7 +274,9 @@ mpf_connection_recv_bytes_into(PyObject *self, PyObject *args, PyObject *kwargs)
     } else {
         PyObject *bytes = connection_take_bytes(c, &by_socket);
         if (by_socket) {
-            result = mpf_connection_by_socket(c, "recv_bytes_into", args);
+            PyObject *positional = Py_BuildValue("(On)", buffer, offset);
+            result = positional != NULL ? mpf_connection_by_socket(c, "recv_bytes_into", positional) : NULL;
+            Py_XDECREF(positional);
         } else if (bytes != NULL) {
             result = connection_store(&view, offset, bytes);
         }

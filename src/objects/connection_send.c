@@ -16,6 +16,7 @@
 #include "memory/participant.h"
 #include "objects/errors.h"
 #include "objects/message.h"
+#include "objects/wait.h"
 
 #define CONNECTION_LOOK_EVERY 64 /* sends into a lane that nobody empties, before a look at who is alive */
 
@@ -78,9 +79,18 @@ connection_put_object(struct mpf_connection *c, PyObject *object)
 }
 
 PyObject *
-mpf_connection_send(PyObject *self, PyObject *object)
+mpf_connection_send(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
+    static const char *const names[] = {"obj"};
     struct mpf_connection *c = mpf_connection_of(self);
+    PyObject *object = nargs == 1 ? args[0] : NULL; /* borrowed */
+    if ((nargs != 1 || kwnames != NULL) && mpf_wait_parse_arguments("send", names, 1, args, nargs, kwnames, &object) < 0) {
+        return NULL;
+    }
+    if (object == NULL) {
+        PyErr_SetString(PyExc_TypeError, "send() missing 1 required positional argument: 'obj'");
+        return NULL;
+    }
     int rc = connection_put_object(c, object);
     if (rc == MPF_CONNECTION_BY_SOCKET) {
         return mpf_connection_by_socket_1(c, "send", object);

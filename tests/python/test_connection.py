@@ -62,6 +62,26 @@ def test_what_is_sent_is_received_both_ways(pipe, item):
     assert left.recv() == item
 
 
+def test_arguments_by_name(pipe):
+    left, right = pipe()
+    left.send(obj="object")
+    assert right.poll(timeout=30)
+    assert right.recv() == "object"
+    left.send_bytes(buf=b"abcde", offset=1, size=3)
+    assert right.recv_bytes(maxlength=10) == b"bcd"
+    left.send_bytes(buf=b"ab")
+    buffer = bytearray(4)
+    assert right.recv_bytes_into(buf=buffer, offset=1) == 2
+    assert buffer == b"\0ab\0"
+    for wrong in ({}, {"object": 1}, {"obj": 1, "more": 2}):
+        with pytest.raises(TypeError, match=r"send\(\)"):
+            left.send(**wrong)
+    with pytest.raises(TypeError, match=r"send\(\)"):
+        left.send(1, 2)
+    left.send("last")
+    assert right.recv() == "last"
+
+
 def test_large_messages_both_ways_at_once(pipe):
     left, right = pipe()
 

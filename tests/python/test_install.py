@@ -31,6 +31,7 @@ from concurrent.futures import ProcessPoolExecutor
 print(imported is Lock, multiprocessing.synchronize.Lock is Lock, ProcessPoolExecutor is Executor,
       concurrent.futures.ProcessPoolExecutor is Executor)
 print(type(make_lock()) is Lock, type(multiprocessing.get_context("spawn").Lock()) is Lock, type(mpfast.Lock()) is Lock)
+multiprocessing.set_start_method("fork", force=True)
 with make_pool(1) as pool:
     print(type(pool) is Pool)
 """) == "True True True True\nTrue True True\nTrue\n"

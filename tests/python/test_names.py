@@ -44,6 +44,12 @@ def test_signatures(module):
         assert_same_signature(f"{module}.{name}", getattr(stdlib, name), getattr(ours, name))
 
 
+@pytest.mark.parametrize("method", ["send", "recv", "send_bytes", "recv_bytes", "recv_bytes_into", "poll", "fileno", "close"])
+def test_signatures_of_connections(method):
+    stdlib, ours = pair("connection")
+    assert_same_signature(method, getattr(stdlib.Connection, method), getattr(ours.Connection, method))
+
+
 def assert_same_signature(name, theirs, ours):
     if inspect.isclass(theirs):
         assert inspect.isclass(ours), name
