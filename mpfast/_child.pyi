@@ -7,6 +7,7 @@ follows: Any
 untouched: Any
 main: Any
 load: Any
+has_main: Any
 code_of: Any
 dump_code: Any
 adopt_tracker: Any

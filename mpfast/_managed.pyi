@@ -6,6 +6,7 @@ managed: Any
 kind: Any
 make: Any
 Arena: Any
+Waiting: Any
 Absent: Any
 Served: Any
 proxy_of: Any
