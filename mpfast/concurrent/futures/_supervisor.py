@@ -1,5 +1,6 @@
 """What an executor does about its workers: when they start, and what the end of one means for its futures."""
 import os
+import sys
 import threading
 import time
 import traceback
@@ -89,7 +90,7 @@ class ExecutorSupervisor(Supervisor):
         self.condition = SharedCondition()
         self.by_pid = {}
         self.on_worker_death = on_worker_death
-        self._executor = weakref.ref(executor, lambda _: self.close())
+        self._executor = weakref.ref(executor, self._executor_is_gone)
         self._attended = 0  # futures that somebody wants to hear of
         self.watching = False  # whether the thread looks after tasks that nobody may ever ask for
         self._look_at = None  # when it fetches what has come by then; None: it fetches everything as it comes
@@ -133,6 +134,10 @@ class ExecutorSupervisor(Supervisor):
             super()._watch()
         finally:
             self._thread = None  # the standard library's is gone when its executor is, without a garbage collection
+
+    def _executor_is_gone(self, _, finalizing=sys.is_finalizing):
+        if not finalizing():  # at the end of the program all is over, and the names of this module may be gone
+            self.close()
 
     def close(self):
         if self._owner_pid == os.getpid():
