@@ -16,8 +16,10 @@
  *
  * Death of the caller: nothing is shared.
  */
+#include "codec/atom.h"
 #include "codec/encoder.h"
 #include "codec/wire.h"
+#include "platform/copy.h"
 
 #include <string.h>
 
@@ -31,76 +33,6 @@ struct nesting {
 };
 
 static int put_value(struct mpf_encoder *e, PyObject *obj, const struct nesting *in);
-
-static size_t
-put_int64(uint8_t *p, int64_t value)
-{
-    if (value >= MPF_INT_FIRST && value <= MPF_INT_LAST) {
-        p[0] = (uint8_t)(0x80 + (value - MPF_INT_FIRST));
-        return 1;
-    }
-    if (value == (int16_t)value) {
-        int16_t v = (int16_t)value;
-        p[0] = MPF_OP_INT16;
-        memcpy(p + 1, &v, sizeof v);
-        return 1 + sizeof v;
-    }
-    if (value == (int32_t)value) {
-        int32_t v = (int32_t)value;
-        p[0] = MPF_OP_INT32;
-        memcpy(p + 1, &v, sizeof v);
-        return 1 + sizeof v;
-    }
-    p[0] = MPF_OP_INT64;
-    memcpy(p + 1, &value, sizeof value);
-    return 1 + sizeof value;
-}
-
-/* 0 when it has more than 64 bits. */
-static inline size_t
-put_int(uint8_t *p, PyObject *obj)
-{
-    int overflow;
-    long long value;
-#if PY_VERSION_HEX >= 0x030C0000
-    if (PyUnstable_Long_IsCompact((PyLongObject *)obj))
-        return put_int64(p, PyUnstable_Long_CompactValue((PyLongObject *)obj));
-#else
-    Py_ssize_t digits = Py_SIZE(obj);
-    if (digits >= -1 && digits <= 1)
-        return put_int64(p, digits == 0 ? 0 : digits * (int64_t)((PyLongObject *)obj)->ob_digit[0]);
-#endif
-    value = PyLong_AsLongLongAndOverflow(obj, &overflow);
-    return overflow ? 0 : put_int64(p, value);
-}
-
-static inline size_t
-put_atom(uint8_t *p, PyObject *obj)
-{
-    if (PyLong_CheckExact(obj))
-        return put_int(p, obj);
-    if (obj == Py_None) {
-        p[0] = MPF_OP_NONE;
-        return 1;
-    }
-    if (PyFloat_CheckExact(obj)) {
-        double value = PyFloat_AS_DOUBLE(obj);
-        p[0] = MPF_OP_FLOAT;
-        memcpy(p + 1, &value, sizeof value);
-        return 1 + sizeof value;
-    }
-    if (PyBool_Check(obj)) {
-        p[0] = obj == Py_True ? MPF_OP_TRUE : MPF_OP_FALSE;
-        return 1;
-    }
-    return 0;
-}
-
-size_t
-mpf_builtin_encode_atom(uint8_t *p, PyObject *obj)
-{
-    return put_atom(p, obj);
-}
 
 /* The count or length `n` after an operation of its own size. */
 static int
@@ -206,31 +138,6 @@ put_data(struct mpf_encoder *e, PyObject *owner, const void *data, size_t bytes)
     return mpf_encoder_append(e, data, bytes);
 }
 
-/* Of up to UINT8_MAX bytes; the last words may overlap. Most are so short that a call costs more than the copy. */
-static inline void
-copy_short(uint8_t *to, const uint8_t *from, size_t n)
-{
-    if (n >= 16) {
-        for (size_t i = 0; i + 16 < n; i += 16)
-            memcpy(to + i, from + i, 16);
-        memcpy(to + n - 16, from + n - 16, 16);
-    }
-    else if (n >= 8) {
-        memcpy(to, from, 8);
-        memcpy(to + n - 8, from + n - 8, 8);
-    }
-    else if (n >= 4) {
-        memcpy(to, from, 4);
-        memcpy(to + n - 4, from + n - 4, 4);
-    }
-    else if (n >= 2) {
-        memcpy(to, from, 2);
-        memcpy(to + n - 2, from + n - 2, 2);
-    }
-    else if (n == 1)
-        to[0] = from[0];
-}
-
 static int
 put_short(struct mpf_encoder *e, enum mpf_op op8, const void *data, size_t bytes)
 {
@@ -239,7 +146,7 @@ put_short(struct mpf_encoder *e, enum mpf_op op8, const void *data, size_t bytes
         return FAILED;
     p[0] = (uint8_t)op8;
     p[1] = (uint8_t)bytes;
-    copy_short(p + 2, data, bytes);
+    mpf_copy_short(p + 2, data, bytes);
     e->len += 2 + bytes;
     return WRITTEN;
 }
@@ -262,11 +169,11 @@ put_plain(struct mpf_encoder *e, PyObject *obj)
             return NOT_OURS;
         p[0] = MPF_OP_ASCII8;
         p[1] = (uint8_t)n;
-        copy_short(p + 2, (const uint8_t *)((PyASCIIObject *)obj + 1), n);
+        mpf_copy_short(p + 2, (PyASCIIObject *)obj + 1, n);
         e->len += 2 + n;
         return WRITTEN;
     }
-    n = put_atom(p, obj);
+    n = mpf_atom_put(p, obj);
     e->len += n;
     return n ? WRITTEN : NOT_OURS;
 }
@@ -552,10 +459,10 @@ put_value(struct mpf_encoder *e, PyObject *obj, const struct nesting *in)
     size_t n;
     if (type == &PyUnicode_Type)
         return put_str(e, obj, in);
-    p = mpf_encoder_reserve(e, 9);
+    p = mpf_encoder_reserve(e, MPF_ATOM_ROOM);
     if (!p)
         return FAILED;
-    n = put_atom(p, obj);
+    n = mpf_atom_put(p, obj);
     if (n) {
         e->len += n;
         return WRITTEN;

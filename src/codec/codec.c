@@ -16,6 +16,7 @@
 
 #include <string.h>
 
+#include "codec/atom.h"
 #include "codec/encoder.h"
 #include "codec/wire.h"
 #include "platform/heap.h"
@@ -204,7 +205,7 @@ mpf_codec_encode(struct mpf_codec *codec, PyObject *obj, struct mpf_message *m)
     m->encoder = NULL;
     if (!im)
         return -1;
-    if (!mpf_imports_must_call_dumps(codec, im) && (m->bytes = mpf_builtin_encode_atom(m->small, obj))) {
+    if (!mpf_imports_must_call_dumps(codec, im) && (m->bytes = mpf_atom_put(m->small, obj))) {
         m->flat = m->small;
         return 0;
     }
@@ -235,11 +236,9 @@ mpf_codec_write(const struct mpf_message *m, void *dest)
 }
 
 void
-mpf_codec_release(struct mpf_codec *codec, struct mpf_message *m)
+mpf_codec_release_encoder(struct mpf_codec *codec, struct mpf_message *m)
 {
     struct mpf_encoder *e = m->encoder;
-    if (!e)
-        return;
     m->encoder = NULL;
     give_back(codec, e);
 }
@@ -261,9 +260,12 @@ PyObject *
 mpf_codec_decode(struct mpf_codec *codec, const void *data, size_t bytes, const struct mpf_adopter *adopter)
 {
     const uint8_t *p = data;
+    PyObject *obj;
     uint8_t first;
     if (bytes == 0)
         return mpf_codec_reject(codec, "it is empty");
+    if (mpf_atom_get_small_int(p, bytes, &obj))
+        return obj;
     first = *(const volatile uint8_t *)p;
     if (first == MPF_OP_PICKLE)
         return mpf_pickling_decode(codec, p, bytes, adopter);

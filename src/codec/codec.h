@@ -61,7 +61,13 @@ int mpf_codec_encode_items(struct mpf_codec *codec, PyObject *const *items, Py_s
 /* Stores the m->bytes bytes of the message. Needs no GIL. May be called more than once. */
 void mpf_codec_write(const struct mpf_message *m, void *dest);
 
-void mpf_codec_release(struct mpf_codec *codec, struct mpf_message *m);
+void mpf_codec_release_encoder(struct mpf_codec *codec, struct mpf_message *m);
+static inline void
+mpf_codec_release(struct mpf_codec *codec, struct mpf_message *m)
+{
+    if (m->encoder)
+        mpf_codec_release_encoder(codec, m);
+}
 
 /* New reference to a bytes object with a copy of the data, NULL with an exception. */
 PyObject *mpf_codec_bytes(const void *data, size_t bytes);

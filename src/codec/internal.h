@@ -127,8 +127,6 @@ int mpf_pickling_traverse(struct mpf_pickler *p, visitproc visit, void *arg);
 int mpf_builtin_encode(struct mpf_encoder *e, PyObject *obj);
 /* The same for a list of these items. */
 int mpf_builtin_encode_items(struct mpf_encoder *e, PyObject *const *items, Py_ssize_t count);
-/* The bytes stored (at most 9), or 0 when obj is not None, a bool, an int of up to 64 bits or a float. */
-size_t mpf_builtin_encode_atom(uint8_t *p, PyObject *obj);
 PyObject *mpf_builtin_decode(struct mpf_codec *codec, const uint8_t *data, size_t bytes);
 
 /* Always NULL, with pickle.UnpicklingError set. */

@@ -189,8 +189,8 @@ message_adopt(void *context, size_t offset, size_t length, bool readonly)
     return (PyObject *)buffer;
 }
 
-static PyObject *
-message_decode_block(struct mpf_state *state, struct mpf_lane_received *received)
+PyObject *
+mpf_message_decode_block(struct mpf_state *state, struct mpf_lane_received *received)
 {
     struct message_block *block = PyObject_New(struct message_block, state->message_type);
     if (block == NULL) {
@@ -204,13 +204,4 @@ message_decode_block(struct mpf_state *state, struct mpf_lane_received *received
     PyObject *object = mpf_codec_decode(state->codec, received->data, received->bytes, &adopter);
     Py_DECREF(block);
     return object;
-}
-
-PyObject *
-mpf_message_decode(struct mpf_state *state, struct mpf_lane_received *received)
-{
-    if (received->block.off != 0) {
-        return message_decode_block(state, received);
-    }
-    return mpf_codec_decode(state->codec, received->data, received->bytes, NULL);
 }

@@ -25,6 +25,10 @@ int mpf_message_send(struct mpf_wait *wait, struct mpf_lane_shm *lane, const str
 int mpf_message_receive(struct mpf_wait *wait, struct mpf_lane_shm *lane, void *buffer, struct mpf_lane_received *received);
 
 /* The object in a received message (uses `received` up), or NULL with an exception. */
-PyObject *mpf_message_decode(struct mpf_state *state, struct mpf_lane_received *received);
+PyObject *mpf_message_decode_block(struct mpf_state *state, struct mpf_lane_received *received);
+static inline PyObject *mpf_message_decode(struct mpf_state *state, struct mpf_lane_received *received) {
+    return received->block.off != 0 ? mpf_message_decode_block(state, received)
+                                    : mpf_codec_decode(state->codec, received->data, received->bytes, NULL);
+}
 
 #endif

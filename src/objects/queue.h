@@ -68,7 +68,12 @@ PyObject *mpf_queue_encode_failed(PyObject *self, PyObject *object);
 int mpf_queue_send(struct mpf_queue_object *queue, const struct mpf_message *message, int64_t deadline);
 
 /* After something was taken: a bell of ours falls silent when the queue is empty. */
-void mpf_queue_settle(struct mpf_queue_object *queue);
+void mpf_queue_silence(struct mpf_queue_object *queue);
+static inline void mpf_queue_settle(struct mpf_queue_object *queue) {
+    if (mpf_queue_has_bell(queue)) {
+        mpf_queue_silence(queue);
+    }
+}
 
 /* How many messages a batch left over. */
 Py_ssize_t mpf_queue_stashed(struct mpf_queue_object *queue);

@@ -36,17 +36,14 @@ mpf_queue_raise_get(struct mpf_state *state, int rc)
     return mpf_errors_raise(rc);
 }
 
-/* After something was taken: a bell of ours falls silent when the queue is empty. */
 void
-mpf_queue_settle(struct mpf_queue_object *queue)
+mpf_queue_silence(struct mpf_queue_object *queue)
 {
+    MPF_GUARD(queue);
     if (mpf_queue_has_bell(queue)) {
-        MPF_GUARD(queue);
-        if (mpf_queue_has_bell(queue)) {
-            mpf_queue_settle_bell(queue->base.ref.arena, queue->base.shm, &queue->bell);
-        }
-        MPF_UNGUARD();
+        mpf_queue_settle_bell(queue->base.ref.arena, queue->base.shm, &queue->bell);
     }
+    MPF_UNGUARD();
 }
 
 /* In the stdlib's queue a reader that waits has the lock, and so the next item: a process that puts a request and then waits

@@ -16,6 +16,9 @@
 #include "objects/message.h"
 #include "objects/queue.h"
 
+/* Compiled into its caller as well: most of what a put costs would be calls. */
+#define SPECIALIZED __attribute__((always_inline)) static inline
+
 /* The exception of a put that failed with rc. */
 PyObject *
 mpf_queue_raise_put(struct mpf_state *state, int rc)
@@ -27,8 +30,8 @@ mpf_queue_raise_put(struct mpf_state *state, int rc)
     return mpf_errors_raise(rc);
 }
 
-int
-mpf_queue_send(struct mpf_queue_object *queue, const struct mpf_message *message, int64_t deadline)
+SPECIALIZED int
+queue_send(struct mpf_queue_object *queue, const struct mpf_message *message, int64_t deadline)
 {
     struct mpf_arena *arena = queue->base.ref.arena;
     struct mpf_queue_shm *shm = queue->base.shm;
@@ -44,6 +47,12 @@ mpf_queue_send(struct mpf_queue_object *queue, const struct mpf_message *message
     struct mpf_wait wait;
     mpf_wait_init(&wait, arena, deadline);
     return mpf_message_send(&wait, &shm->lane, &parcel, &shm->limit, &ring);
+}
+
+int
+mpf_queue_send(struct mpf_queue_object *queue, const struct mpf_message *message, int64_t deadline)
+{
+    return queue_send(queue, message, deadline);
 }
 
 /* An object that cannot be encoded: raised, or given to a subclass's _on_queue_feeder_error. */
@@ -63,7 +72,7 @@ mpf_queue_encode_failed(PyObject *self, PyObject *object)
     return result;
 }
 
-static PyObject *
+SPECIALIZED PyObject *
 queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
 {
     struct mpf_queue_object *queue = mpf_queue_of(self);
@@ -78,7 +87,7 @@ queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
     }
     const struct mpf_lane_shm *lane = &((struct mpf_queue_shm *)queue->base.shm)->lane;
     bool awaited = mpf_lane_awaited(lane);
-    int rc = mpf_queue_send(queue, &message, deadline);
+    int rc = queue_send(queue, &message, deadline);
     if (awaited) {
         queue->owed = mpf_lane_total(lane);
     }
@@ -95,12 +104,9 @@ mpf_queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
 {
     MPF_QUEUE_HERE(self, "put", args, nargs, kwnames);
     MPF_QUEUE_CHECK(self);
-    if (nargs == 1 && kwnames == NULL) {
-        return queue_put_object(self, args[0], MPF_FOREVER);
-    }
-    PyObject *object;
-    int64_t deadline;
-    if (mpf_wait_parse_put(args, nargs, kwnames, &object, &deadline) < 0) {
+    PyObject *object = nargs == 1 ? args[0] : NULL; /* borrowed */
+    int64_t deadline = MPF_FOREVER;
+    if ((nargs != 1 || kwnames != NULL) && mpf_wait_parse_put(args, nargs, kwnames, &object, &deadline) < 0) {
         return NULL;
     }
     return queue_put_object(self, object, deadline);

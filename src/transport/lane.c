@@ -32,6 +32,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "platform/copy.h"
 #include "platform/fault.h"
 #include "sync/spin.h"
 
@@ -61,7 +62,7 @@ static uint64_t next_word(uint64_t word, uint64_t messages) { return ((count_of(
 
 static struct record_shm *record_at(struct mpf_arena *arena, mpf_off off) { return mpf_at(arena, off); }
 
-static void copy_cursor(struct mpf_lane_cursor_shm *to, mpf_off pos, mpf_off segment, uint64_t bytes) {
+static inline void copy_cursor(struct mpf_lane_cursor_shm *to, mpf_off pos, mpf_off segment, uint64_t bytes) {
     to->pos = pos;
     to->segment = segment;
     atomic_store_explicit(&to->bytes, bytes, memory_order_relaxed);
@@ -142,10 +143,6 @@ uint64_t mpf_lane_taken(const struct mpf_lane_shm *lane) {
     return count_of(atomic_load_explicit(&lane->consumed, memory_order_acquire));
 }
 
-bool mpf_lane_awaited(const struct mpf_lane_shm *lane) {
-    return atomic_load_explicit(&lane->seekers, memory_order_relaxed) != 0;
-}
-
 uint64_t mpf_lane_total(const struct mpf_lane_shm *lane) {
     return count_of(atomic_load_explicit(&lane->published, memory_order_acquire));
 }
@@ -163,21 +160,23 @@ static bool is_empty(const struct mpf_lane_shm *lane) {
     return count_of(atomic_load_explicit(&lane->published, memory_order_acquire)) == count_of(consumed);
 }
 
-bool mpf_lane_full(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) {
-    if (limit == NULL)
+static inline bool is_full(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) {
+    if (limit == NULL || (limit->messages | limit->bytes) == 0)
         return false;
     if (limit->messages != 0 && mpf_lane_count(lane) >= limit->messages)
         return true;
     return limit->bytes != 0 && !is_empty(lane) && (int64_t)bytes_inside(lane) >= (int64_t)limit->bytes;
 }
 
-static bool closed_for(const struct mpf_lane_shm *lane, uint32_t what) {
+bool mpf_lane_full(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) { return is_full(lane, limit); }
+
+static inline bool closed_for(const struct mpf_lane_shm *lane, uint32_t what) {
     return (atomic_load_explicit(&lane->closed, memory_order_acquire) & what) != 0;
 }
 
 /* ---- the producers' side, inside `tail` ---- */
 
-static void repair_tail(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
+static inline void repair_tail(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
     if (lane->tail_block == 0)
         return;
     if (lane->tail_block_at == atomic_load_explicit(&lane->published, memory_order_relaxed))
@@ -191,7 +190,7 @@ struct tail {
     uint64_t bytes;
 };
 
-static int next_segment(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint64_t need, struct tail *tail) {
+__attribute__((noinline)) static int next_segment(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint64_t need, struct tail *tail) {
     mpf_off next;
     int rc = mpf_chain_extend(arena, &lane->chain_tail, &lane->spare, tail->segment, need + RECORD_BYTES(0), &next);
     if (rc < 0)
@@ -205,7 +204,7 @@ static int next_segment(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint
 }
 
 /* Where the next record of `payload` bytes goes; moves on to a segment that has room for it. */
-static int reserve(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint64_t payload, struct tail *tail,
+static inline int reserve(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint64_t payload, struct tail *tail,
                    struct record_shm **record) {
     uint64_t need = RECORD_BYTES(payload);
     while (tail->pos + need + RECORD_BYTES(0) > mpf_segment_end(arena, tail->segment)) {
@@ -218,14 +217,21 @@ static int reserve(struct mpf_arena *arena, struct mpf_lane_shm *lane, uint64_t 
     return 0;
 }
 
+static inline void copy_bytes(void *to, const void *from, size_t bytes) {
+    if (bytes <= 64)
+        mpf_copy_short(to, from, bytes);
+    else
+        memcpy(to, from, bytes);
+}
+
 static void store_message(void *to, const struct mpf_lane_message *message) {
     if (message->data != NULL)
-        memcpy(to, message->data, message->bytes);
+        copy_bytes(to, message->data, message->bytes);
     else
         message->write(message->context, to);
 }
 
-static int append_inline(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message,
+SPECIALIZED int append_inline(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message,
                          struct tail *tail) {
     struct record_shm *record;
     int rc = reserve(arena, lane, message->bytes, tail, &record);
@@ -259,13 +265,13 @@ static int append_spill(struct mpf_arena *arena, struct mpf_lane_shm *lane,
     return 0;
 }
 
-static struct tail tail_begin(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
+static inline struct tail tail_begin(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
     repair_tail(arena, lane);
     const struct mpf_lane_cursor_shm *now = &lane->tail_cursor[atomic_load_explicit(&lane->published, memory_order_relaxed) & 1];
     return (struct tail){now->pos, now->segment, atomic_load_explicit(&now->bytes, memory_order_relaxed)};
 }
 
-static void tail_commit(struct mpf_lane_shm *lane, const struct tail *tail, uint64_t messages,
+static inline void tail_commit(struct mpf_lane_shm *lane, const struct tail *tail, uint64_t messages,
                         const struct mpf_lane_ringer *ringer) {
     uint64_t word = next_word(atomic_load_explicit(&lane->published, memory_order_relaxed), messages);
     copy_cursor(&lane->tail_cursor[word & 1], tail->pos, tail->segment, tail->bytes);
@@ -291,7 +297,7 @@ static uint64_t room(const struct mpf_lane_shm *lane, const struct mpf_lane_limi
 }
 
 /* After the section was left: the exchange that leaves it stands between `published` and the look at who sleeps. */
-static void after_put(struct mpf_lane_shm *lane, unsigned messages) {
+static inline void after_put(struct mpf_lane_shm *lane, unsigned messages) {
     MPF_FAULT("lane.put.before_wake");
     mpf_eventcount_notify_fenced(&lane->readers, (int)messages);
 }
@@ -305,7 +311,7 @@ SPECIALIZED int put_one(struct mpf_arena *arena, struct mpf_lane_shm *lane, cons
     struct tail tail = tail_begin(arena, lane);
     if (closed_for(lane, MPF_LANE_DIVERTED))
         rc = -ESHUTDOWN;
-    else if (mpf_lane_full(lane, limit))
+    else if (is_full(lane, limit))
         rc = -EAGAIN;
     else if (block != NULL)
         rc = append_spill(arena, lane, message, block, &tail);
@@ -371,7 +377,8 @@ static void repair_head(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
         else
             mpf_block_replace(arena, &lane->head_block, 0);
     }
-    mpf_chain_repair(arena, &lane->chain_head, &lane->spare);
+    if (lane->chain_head.retired != 0)
+        mpf_chain_repair(arena, &lane->chain_head, &lane->spare);
 }
 
 /* A long message: the record's block becomes this process's too. Undone by its own list of references until `consumed`. */
@@ -407,21 +414,21 @@ SPECIALIZED int copy_out(struct mpf_arena *arena, struct mpf_lane_shm *lane, str
         }
         if (record->kind == RECORD_SPILL)
             return done > 0 ? (int)done : take_spill(arena, lane, record, head, received);
-        if (record->length > capacity - used)
+        size_t bytes = record->length;
+        if (bytes > capacity - used)
             break;
-        memcpy(buffer + used, record + 1, record->length);
-        received[done] = (struct mpf_lane_received){
-            .data = buffer + used, .bytes = record->length, .tag = record->tag};
-        used = (used + record->length + 7) & ~(size_t)7;
+        copy_bytes(buffer + used, record + 1, bytes);
+        received[done] = (struct mpf_lane_received){.data = buffer + used, .bytes = bytes, .tag = record->tag};
+        used = (used + bytes + 7) & ~(size_t)7;
         used = used < capacity ? used : capacity;
-        head->pos += RECORD_BYTES(record->length);
-        head->bytes += record->length;
+        head->pos += RECORD_BYTES(bytes);
+        head->bytes += bytes;
         done++;
     }
     return (int)done;
 }
 
-static void head_commit(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct tail *head, uint32_t messages,
+static inline void head_commit(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct tail *head, uint32_t messages,
                         uint64_t *line) {
     uint64_t word = next_word(atomic_load_explicit(&lane->consumed, memory_order_relaxed), messages);
     copy_cursor(&lane->head_cursor[word & 1], head->pos, head->segment, head->bytes);
@@ -458,10 +465,10 @@ static bool has_seen_more(const struct mpf_lane_shm *lane) {
 
 /* One attempt. How many were taken; -EAGAIN: none there; -ENOSPC: the ledger has to grow from `*lines`; -ENOMEM. */
 SPECIALIZED int get_inside(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
-                           struct mpf_lane_received *received, unsigned count, uint32_t *lines) {
+                           struct mpf_lane_received *received, unsigned count, bool listed, uint32_t *lines) {
     uint64_t *line = NULL;
     repair_head(arena, lane);
-    if (mpf_ledger_used(&lane->ledger) && (line = mpf_ledger_line(arena, &lane->ledger, lines)) == NULL)
+    if (listed && (line = mpf_ledger_line(arena, &lane->ledger, lines)) == NULL)
         return -ENOSPC;
     uint64_t consumed = atomic_load_explicit(&lane->consumed, memory_order_relaxed);
     const struct mpf_lane_cursor_shm *now = &lane->head_cursor[consumed & 1];
@@ -470,7 +477,8 @@ SPECIALIZED int get_inside(struct mpf_arena *arena, struct mpf_lane_shm *lane, v
     if (done <= 0)
         return done < 0 ? done : -EAGAIN;
     head_commit(arena, lane, &head, (uint32_t)done, line);
-    mpf_chain_retire(arena, &lane->chain_head, &lane->spare, head.segment);
+    if (lane->chain_head.first != head.segment)
+        mpf_chain_retire(arena, &lane->chain_head, &lane->spare, head.segment);
     return done;
 }
 
@@ -483,7 +491,7 @@ static bool is_time_to_resume(const struct mpf_lane_shm *lane, const struct mpf_
            mpf_lane_taken(lane) % RESUME_MESSAGES < (uint64_t)messages;
 }
 
-static void after_get(struct mpf_lane_shm *lane, const struct mpf_lane_received *received, int messages) {
+static inline void after_get(struct mpf_lane_shm *lane, const struct mpf_lane_received *received, int messages) {
     MPF_FAULT("lane.get.before_wake");
     if (lane->resume_bytes == 0)
         mpf_eventcount_notify_fenced(&lane->writers, messages);
@@ -491,17 +499,36 @@ static void after_get(struct mpf_lane_shm *lane, const struct mpf_lane_received 
         mpf_eventcount_notify_fenced(&lane->writers, MPF_EVENTCOUNT_ALL);
 }
 
+/* In a function of its own it takes no registers from what most lanes go through. */
+__attribute__((noinline)) static int get_listed(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
+                                                struct mpf_lane_received *received, unsigned count) {
+    int rc;
+    uint32_t lines;
+    do {
+        mpf_section_enter(arena, &lane->head);
+        rc = get_inside(arena, lane, buffer, capacity, received, count, true, &lines);
+        mpf_section_leave(arena, &lane->head);
+    } while (rc == -ENOSPC && (rc = mpf_ledger_grow(arena, &lane->head, &lane->ledger, lines)) == 0);
+    return rc;
+}
+
+SPECIALIZED int get_unlisted(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
+                             struct mpf_lane_received *received, unsigned count) {
+    mpf_section_enter(arena, &lane->head);
+    int rc = get_inside(arena, lane, buffer, capacity, received, count, false, NULL);
+    mpf_section_leave(arena, &lane->head);
+    return rc;
+}
+
 SPECIALIZED int get_up_to(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
                           struct mpf_lane_received *received, unsigned count) {
     int rc;
-    uint32_t lines;
     if (!has_seen_more(lane) && is_empty(lane))
         return closed_for(lane, MPF_LANE_NO_WRITERS) && is_empty(lane) ? -EPIPE : -EAGAIN;
-    do {
-        mpf_section_enter(arena, &lane->head);
-        rc = get_inside(arena, lane, buffer, capacity, received, count, &lines);
-        mpf_section_leave(arena, &lane->head);
-    } while (rc == -ENOSPC && (rc = mpf_ledger_grow(arena, &lane->head, &lane->ledger, lines)) == 0);
+    if (!mpf_ledger_used(&lane->ledger))
+        rc = get_unlisted(arena, lane, buffer, capacity, received, count);
+    else
+        rc = get_listed(arena, lane, buffer, capacity, received, count);
     if (rc > 0)
         after_get(lane, received, rc);
     else if (rc == -ENOMEM)

@@ -135,7 +135,9 @@ uint64_t mpf_lane_taken(const struct mpf_lane_shm *lane);
 void mpf_lane_seek_begin(struct mpf_lane_shm *lane);
 void mpf_lane_seek_end(struct mpf_lane_shm *lane);
 /* Whether a reader stands in line. A hint. */
-bool mpf_lane_awaited(const struct mpf_lane_shm *lane);
+static inline bool mpf_lane_awaited(const struct mpf_lane_shm *lane) {
+    return atomic_load_explicit(&lane->seekers, memory_order_relaxed) != 0;
+}
 /* All messages ever put. */
 uint64_t mpf_lane_total(const struct mpf_lane_shm *lane);
 bool mpf_lane_full(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit);
