@@ -11,6 +11,8 @@ import multiprocessing.managers as _stdlib
 import multiprocessing.process as _process
 import os
 import threading
+import types
+from multiprocessing.reduction import ForkingPickler
 from traceback import format_exc
 
 from . import _core
@@ -51,6 +53,9 @@ def managed(typeid, wire=None):
         cls._isauto = wire is None
         cls.__module__ = _STDLIB
         cls.__qualname__ = cls.__name__ = wire.__name__ if wire is not None else f"AutoProxy[{typeid}]"
+        for name, method in vars(cls).items():
+            if isinstance(method, types.FunctionType):
+                method.__qualname__ = f"{cls.__name__}.{name}"
         return _core.own_methods(cls)
 
     return decorate
@@ -67,13 +72,21 @@ def _load():
 
 
 def make(typeid, manager, args, kwargs):
-    """Returns a new object of *typeid*, made by *manager*; RemoteError, as from a server, where that fails."""
+    """Returns a new object of *typeid*, made by *manager*.
+
+    Where that fails: what pickling the arguments raises, else RemoteError, as from a server.
+    """
     cls = _KINDS[typeid]
     proxy = cls.__new__(cls)
     try:
         proxy._make(manager, *args, **kwargs)
     except Exception:
-        raise _stdlib.RemoteError(format_exc()) from None
+        failure = format_exc()
+    else:
+        failure = None
+    if failure is not None:
+        ForkingPickler.dumps((args, kwargs))
+        raise _stdlib.RemoteError(failure)
     proxy._manager = manager
     if isinstance(proxy, Waiting):
         proxy._ends = (manager._ended,)

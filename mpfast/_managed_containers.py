@@ -184,6 +184,8 @@ class _ArenaArray(_Cell, _stdlib.ArrayProxy):
             items = self._cell[index]
         except IndexError:
             raise IndexError("array index out of range") from None
+        except TypeError:
+            raise TypeError("array indices must be integers") from None
         return array.array(self._typecode, items) if isinstance(index, slice) else items
 
     def __setitem__(self, index, value):
@@ -199,6 +201,8 @@ class _ArenaArray(_Cell, _stdlib.ArrayProxy):
             self._cell[index] = value
         except IndexError:
             raise IndexError("array assignment index out of range") from None
+        except TypeError:
+            raise TypeError("array indices must be integers") from None
 
     def _getvalue(self):
         return array.array(self._typecode, self._cell.copy())

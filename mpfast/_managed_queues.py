@@ -22,14 +22,14 @@ class _Queue(Waiting):
     def _make(self, manager, maxsize=0):
         _core.JoinableQueue.__init__(self, maxsize, ctx=manager._ctx)
 
-    def put(self, item, block=True, timeout=None, _put=_core.JoinableQueue.put):
+    def put(self, item, block=True, timeout=None, *, _put=_core.JoinableQueue.put):
         if self._maxsize <= 0:
             return _put(self, item)
         if timeout is not None:
             _check_timeout(block, timeout)
         return call_until(self._ends, _put, self, item, block, timeout)
 
-    def get(self, block=True, timeout=None, _get=_core.JoinableQueue.get):
+    def get(self, block=True, timeout=None, *, _get=_core.JoinableQueue.get):
         if timeout is None:
             return call_until(self._ends, _get, self) if block else _get(self, False)
         _check_timeout(block, timeout)

@@ -15,7 +15,9 @@ def _taking(take):
     def acquire(self, blocking=True, timeout=None):
         if timeout is not None:
             return self._acquire_within(blocking, timeout)
-        return take(self, False) or call_until(self._ends, take, self, blocking)
+        if blocking is not True:
+            return call_until(self._ends, take, self, blocking)
+        return take(self, False) or call_until(self._ends, take, self)
 
     def __enter__(self):
         return take(self, False) or call_until(self._ends, take, self)
@@ -87,7 +89,7 @@ class _ArenaSemaphore(_Semaphore, _core.Semaphore, _stdlib.AcquirerProxy):
     _native = _core.Semaphore
     acquire, __enter__ = _taking(_core.Semaphore.acquire)
 
-    def release(self, _release=_core.Semaphore.release):
+    def release(self, *, _release=_core.Semaphore.release):
         _release(self)
 
 
@@ -104,11 +106,13 @@ class _ArenaCondition(_Lock, _core.Condition, _stdlib.ConditionProxy):
     _exposed_ = _stdlib.ConditionProxy._exposed_
 
     def _make(self, manager, lock=None):
+        if lock is not None:
+            lock.acquire, lock.release  # AttributeError: it is no lock
         super()._make(manager, _bare(lock))
 
     def acquire(self, blocking=True, timeout=None):
         if timeout is None:
-            return self._lock.acquire(False) or call_until(self._ends, self._lock.acquire, blocking)
+            return call_until(self._ends, self._lock.acquire, blocking)
         threading.Lock().acquire(blocking, timeout)  # complains where the arguments make no sense
         return call_until(self._ends, self._lock.acquire, True, None if timeout == -1 else timeout)
 

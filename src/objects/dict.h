@@ -29,7 +29,7 @@ int mpf_dict_resolve(PyObject *self, struct mpf_key *key);
 void mpf_known_free(struct mpf_known *known);
 int mpf_known_traverse(const struct mpf_known *known, visitproc visit, void *arg);
 
-/* Whether an operation that answered rc has to be done again, with the key resolved. *rc becomes -1 where that raised. */
+/* Whether an operation that answered rc has to be done again, with the key resolved. *raised becomes true where that raised. */
 static inline bool
 mpf_dict_again(PyObject *self, struct mpf_key *key, int *rc, bool *raised)
 {

@@ -152,12 +152,14 @@ list_set_slice(PyObject *self, struct mpf_list_range range, PyObject *value)
     if (value == NULL) {
         return mpf_list_splice_from(self, range, NULL, NULL);
     }
-    PyObject *items = PySequence_List(value);
+    PyObject *iterator = PyObject_GetIter(value);
+    if (iterator == NULL && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        bool simple = range.step == 1 && PY_VERSION_HEX < 0x030D0000; /* later versions say the same of both */
+        PyErr_SetString(PyExc_TypeError, simple ? "can only assign an iterable" : "must assign iterable to extended slice");
+    }
+    PyObject *items = iterator != NULL ? PySequence_List(iterator) : NULL;
+    Py_XDECREF(iterator);
     if (items == NULL) {
-        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_SetString(PyExc_TypeError, range.step == 1 ? "can only assign an iterable"
-                                                             : "must assign iterable to extended slice");
-        }
         return -1;
     }
     int done = mpf_list_splice_from(self, range, items, NULL);

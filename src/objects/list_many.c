@@ -225,6 +225,7 @@ mpf_list_take_out(PyObject *self, PyObject *value)
             mpf_entry_desist(&persistence);
             return NULL;
         }
+        mpf_entry_give_way(mpf_list_arena(self), mpf_list_shm(self));
         done = mpf_list_remove(mpf_list_arena(self), mpf_list_shm(self), index, &version, NULL, NULL);
     } while (list_once_more(&persistence, done));
     if (done < 0 && done != -ESTALE) {
@@ -296,6 +297,7 @@ list_arrange(PyObject *self, PyObject *numbers, const uint64_t *version)
     for (size_t i = 0; i < count; i++) {
         order[i] = PyLong_AsUnsignedLongLong(PyList_GET_ITEM(numbers, (Py_ssize_t)i));
     }
+    mpf_entry_give_way(mpf_list_arena(self), mpf_list_shm(self));
     int rc = mpf_list_arrange(mpf_list_arena(self), mpf_list_shm(self), order, version);
     PyMem_RawFree(order);
     if (rc < 0 && rc != -ESTALE) {

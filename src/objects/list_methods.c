@@ -43,7 +43,9 @@ list_insert(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
         PyErr_Format(PyExc_TypeError, "insert expected 2 arguments, got %zd", nargs);
         return NULL;
     }
-    Py_ssize_t index = PyNumber_AsSsize_t(args[0], PyExc_OverflowError);
+    PyObject *number = PyNumber_Index(args[0]);
+    Py_ssize_t index = number != NULL ? PyLong_AsSsize_t(number) : -1;
+    Py_XDECREF(number);
     return index == -1 && PyErr_Occurred() ? NULL : list_insert_at(self, index, args[1]);
 }
 

@@ -124,9 +124,26 @@ def test_errors_of_containers(manager):
         with pytest.raises(error):
             use()
     for make in (lambda: manager.dict(3), lambda: manager.list(3), lambda: manager.Value("i"), lambda: manager.Semaphore(-1),
-                 lambda: manager.Array("i", ["x"]), lambda: manager.Barrier(0), lambda: manager.Lock(1)):
+                 lambda: manager.Array("i", ["x"]), lambda: manager.Barrier(0), lambda: manager.Lock(1),
+                 lambda: manager.Condition(5)):
         with pytest.raises(managers.RemoteError):
             make()
+    for make in (lambda: manager.dict(a=threading.Lock()), lambda: manager.list([threading.Lock()])):
+        with pytest.raises(TypeError, match="cannot pickle"):
+            make()
+
+
+def test_arguments_are_those_of_the_methods_in_a_server(manager):
+    for text, use in [("AcquirerProxy.acquire() takes", lambda: manager.Lock().acquire(True, 1, 2)),
+                      ("AcquirerProxy.release() takes", lambda: manager.Semaphore().release(2)),
+                      ("AcquirerProxy.release() takes", lambda: manager.Lock().release(2)),
+                      ("get() takes", lambda: manager.Queue().get(False, 2, 3)),
+                      ("put() takes", lambda: manager.Queue().put(1, False, 2, 3)),
+                      ("ValueProxy.set() missing", lambda: manager.Value("i", 1).set()),
+                      ("array indices must be integers", lambda: manager.Array("i", [1])["x"])]:
+        with pytest.raises(TypeError) as caught:
+            use()
+        assert text in str(caught.value)
 
 
 def test_namespace(manager):
