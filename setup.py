@@ -81,6 +81,7 @@ def core_extension():
         include_dirs=["src"],
         define_macros=macros,
         extra_compile_args=compile_args,
+        libraries=["rt"],  # shm_open() of C libraries that have it there
         extra_link_args=["-pthread"],
     )
 

@@ -1,7 +1,11 @@
-"""Which names of shared memory this process has registered with the resource tracker, and that the tracker knows no others.
+"""Which names of shared memory the resource tracker is to unlink, and that it hears of no others.
 
-The tracker unlinks what is registered when the last process that can reach it has ended, and says that it leaked.  So a
-name is taken from it when it is unlinked, by whatever process; and at the end of the process that made it, should somebody else
+The tracker unlinks what it knows when the last process that can reach it has ended, and says that it leaked.  It is told
+through a table in shared memory (``_core.Names``), which it reads only then: a message for each name would wake it each time.  The
+process that starts the tracker and what that forks have the table.
+
+Others send messages, and so does everybody where the table has no place for a name.  Such a
+name is taken from the tracker when it is unlinked, by whatever process; and at the end of the process that made it, should somebody else
 have unlinked it, who has another tracker or none.
 
 A message that takes a name away puts it there first, in the same write: taking away what is not there, as programs do
@@ -10,6 +14,7 @@ that attach and do not want to be tracked, would have the tracker print a traceb
 import multiprocessing.resource_tracker as _tracker
 import os
 
+from . import _tracker as _sleeper
 from .util import Finalize
 
 _KIND = "shared_memory"
@@ -18,26 +23,46 @@ _LONGEST = 200  # characters of a name in a message of the simple form
 
 _stock_register = _tracker.register
 _stock_unregister = _tracker.unregister
-_made: dict = {}  # name -> inode, of what this process has registered and not unlinked
+_made: dict = {}  # name -> inode, of what this process has sent to the tracker and not unlinked
 _made_by = 0  # the process that _made is about
 
 
 def register(name, inode):
     """Have the tracker unlink *name* at the end.  inode: of the file of that name."""
-    _keep(name, inode)
     if _tracker.register is not _stock_register:
+        _keep(name, inode)
         _tracker.register(name, _KIND)
-    elif not _write(f"REGISTER:{name}:{_KIND}\n", name):
-        _stock_register(name, _KIND)
+        return
+    if _note(name, inode):
+        return
+    _sleeper.rouse(_tracker)
+    if not _note(name, inode):
+        _keep(name, inode)
+        if not _write(f"REGISTER:{name}:{_KIND}\n", name):
+            _stock_register(name, _KIND)
 
 
 def unregister(name):
     """Have the tracker, if there is one, forget *name*, which was unlinked."""
+    noted = _forget(name)
     mine = _made.pop(name, None) is not None
     if _tracker.unregister is not _stock_unregister:
         _tracker.unregister(name, _KIND)
-    elif (mine or _is_there()) and not _write(_both(name), name):
+    elif (mine or not noted and _is_there()) and not _write(_both(name), name):
         _stock_unregister(name, _KIND)
+
+
+def _note(name, inode):
+    """Put *name* into the table.  Returns whether that could be done."""
+    tracker = _tracker._resource_tracker
+    names = getattr(tracker, "_names", None)
+    return names is not None and names.note(name, inode, tracker._fd)
+
+
+def _forget(name):
+    """Take *name* from the table.  Returns whether it was there."""
+    names = getattr(_tracker._resource_tracker, "_names", None)
+    return names is not None and names.forget(name)
 
 
 def _is_there():
@@ -82,9 +107,10 @@ def _forget_the_unlinked():
 
 
 def _tolerate(send):
-    """The tracker's *send*, which registers first what is to be unregistered."""
+    """The tracker's *send*, which registers first what is to be unregistered, and takes it from the table."""
     def _send(self, cmd, name, rtype, *args):
         if cmd == "UNREGISTER" and rtype == _KIND:
+            _forget(name)
             send(self, "REGISTER", name, rtype, *args)
         return send(self, cmd, name, rtype, *args)
 

@@ -31,13 +31,9 @@ if native("Mapping") is not None:
     _stock_make_filename = _stdlib._make_filename
     _CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR
     _map = _core.Mapping.of
+    _make = _core.Mapping.new
 
     __all__ = ["SharedMemory", "ShareableList"]
-
-
-    def _new_name():
-        make = _stdlib._make_filename
-        return make() if make is not _stock_make_filename else f"/psm_{os.urandom(4).hex()}"
 
 
     #: The default of *track*: equal to the standard library's, True, and yet to be told from a True that was passed.
@@ -65,14 +61,17 @@ if native("Mapping") is not None:
                     raise ValueError("'size' must be a positive number different from zero")
             if name is None and not self._flags & os.O_EXCL:
                 raise ValueError("'name' can only be None if create=True")
-            self._open(name)
-            try:
-                self._mmap, self._size, inode = _map(self._fd, size if create else 0)
-            except BaseException:
-                if create:
-                    _posixshmem.shm_unlink(self._name)
-                self.close()
-                raise
+            if name is None and _stdlib._make_filename is _stock_make_filename:
+                self._fd, self._name, self._mmap, self._size, inode = _make(self._mode, size)
+            else:
+                self._open(name)
+                try:
+                    self._mmap, self._size, inode = _map(self._fd, size if create else 0)
+                except BaseException:
+                    if create:
+                        _posixshmem.shm_unlink(self._name)
+                    self.close()
+                    raise
             self._buf = memoryview(self._mmap)
             self._track = bool(track)
             if track and (create or track is not _BY_ORIGIN):
@@ -86,7 +85,7 @@ if native("Mapping") is not None:
                 self._name = name
                 return
             while True:
-                name = _new_name()
+                name = _stdlib._make_filename()
                 try:
                     self._fd = _posixshmem.shm_open(name, self._flags, self._mode)
                 except FileExistsError:

@@ -18,10 +18,14 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "objects/mapping.h"
 #include "objects/types.h"
+
+#define MAPPING_NAME_BYTES 16 /* of "/psm_", eight hexadecimal digits and the zero */
 
 /* Makes the first `bytes` of the file real pages. 0, or -1 with an exception. */
 static int
@@ -114,6 +118,68 @@ mapping_of(PyObject *class, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
     return Py_BuildValue("(NnK)", self, self->size, inode);
+}
+
+/* Opens a file of a new name, which is put there. The descriptor, or -1 with an exception. */
+static int
+mapping_open_new(char name[MAPPING_NAME_BYTES], mode_t mode)
+{
+    int fd, error = 0;
+    do {
+        uint32_t number;
+        if (getrandom(&number, sizeof number, 0) != (ssize_t)sizeof number) {
+            PyErr_SetFromErrno(PyExc_OSError);
+            return -1;
+        }
+        PyOS_snprintf(name, MAPPING_NAME_BYTES, "/psm_%08lx", (unsigned long)number);
+        Py_BEGIN_ALLOW_THREADS
+        fd = shm_open(name, O_CREAT | O_EXCL | O_RDWR, mode);
+        error = errno;
+        Py_END_ALLOW_THREADS
+    } while (fd < 0 && (error == EEXIST || (error == EINTR && PyErr_CheckSignals() == 0)));
+    if (fd < 0 && !PyErr_Occurred()) {
+        errno = error;
+        PyErr_SetFromErrnoWithFilename(PyExc_OSError, name);
+    }
+    return fd;
+}
+
+/* New reference to what mapping_new() returns; NULL with an exception. */
+static PyObject *
+mapping_create(PyTypeObject *type, int fd, const char *name, Py_ssize_t bytes)
+{
+    unsigned long long inode;
+    if (mapping_commit(fd, bytes) < 0) {
+        return NULL;
+    }
+    struct mpf_mapping *self = (struct mpf_mapping *)type->tp_alloc(type, 0);
+    if (self == NULL || mapping_map(self, fd, &inode) < 0) {
+        Py_XDECREF(self);
+        return NULL;
+    }
+    return Py_BuildValue("(isNnK)", fd, name, self, self->size, inode);
+}
+
+static PyObject *
+mapping_new(PyObject *class, PyObject *const *args, Py_ssize_t nargs)
+{
+    char name[MAPPING_NAME_BYTES];
+    if (nargs != 2) {
+        PyErr_Format(PyExc_TypeError, "new() takes exactly 2 arguments (%zd given)", nargs);
+        return NULL;
+    }
+    long mode = PyLong_AsLong(args[0]);
+    Py_ssize_t bytes = mode == -1 && PyErr_Occurred() ? -1 : PyNumber_AsSsize_t(args[1], PyExc_OverflowError);
+    int fd = PyErr_Occurred() ? -1 : mapping_open_new(name, (mode_t)mode);
+    if (fd < 0) {
+        return NULL;
+    }
+    PyObject *created = mapping_create((PyTypeObject *)class, fd, name, bytes);
+    if (created == NULL) {
+        shm_unlink(name);
+        close(fd);
+    }
+    return created;
 }
 
 static void
@@ -238,7 +304,13 @@ PyDoc_STRVAR(of_doc,
 "Map the whole file behind fd, after its first `commit` bytes were made real pages (0: it is taken as it is).\n\n"
 "Returns (mapping, size in bytes, inode number).  OSError: the memory is not to be had; ValueError: the file is empty.");
 
+PyDoc_STRVAR(new_doc,
+"new($type, mode, bytes, /)\n--\n\n"
+"Make a file with a new name, so many bytes of real pages, and map it.\n\n"
+"Returns (descriptor, name with a slash before it, mapping, size in bytes, inode number).  OSError: it is not to be had.");
+
 static PyMethodDef mapping_methods[] = {
+    {"new", (PyCFunction)(void (*)(void))mapping_new, METH_FASTCALL | METH_CLASS, new_doc},
     {"of", (PyCFunction)(void (*)(void))mapping_of, METH_FASTCALL | METH_CLASS, of_doc},
     {"close", mapping_close_method, METH_NOARGS,
      "close($self, /)\n--\n\nUnmap it.  BufferError: somebody has a view of it."},

@@ -24,6 +24,7 @@ int mpf_array_register(PyObject *module);
 int mpf_array_iterator_register(PyObject *module);
 int mpf_string_register(PyObject *module);
 int mpf_mapping_register(PyObject *module);
+int mpf_names_register(PyObject *module);
 int mpf_shareable_list_register(PyObject *module);
 int mpf_dict_register(PyObject *module);
 int mpf_receiver_register(PyObject *module);

@@ -251,6 +251,112 @@ def test_what_is_left_is_unlinked(end):
     assert done.returncode in (0, -signal.SIGKILL)
 
 
+def test_what_a_killed_family_leaves_is_unlinked():
+    done = run("""
+def make():
+    m = SharedMemory(create=True, size=10); print(m.name, flush=True); made.set(); made.wait(); signal.pause()
+context = mp.get_context("fork")
+m = SharedMemory(create=True, size=10); print(m.name, flush=True)
+made = context.Event()
+p = context.Process(target=make); p.start(); made.wait()
+p.kill(); os.kill(os.getpid(), signal.SIGKILL)
+""")
+    assert "2 leaked shared_memory objects" in done.stderr
+    names = done.stdout.split()
+    assert len(names) == 2 and not any((DIRECTORY / name).exists() for name in names)
+
+
+@pytest.mark.parametrize("source", [
+    "made = [SharedMemory('mpfast-' + 'x' * 100, create=True, size=1)]",
+    "made = []\nfor _ in range(1030):\n    made.append(SharedMemory(create=True, size=1)); made[-1].close()",
+], ids=["long name", "many"])
+def test_what_has_no_place_in_the_table_is_unlinked(source):
+    done = run(f"{source}\nfor m in made: print(m.name)\nsys.stdout.flush()\nos.kill(os.getpid(), signal.SIGKILL)")
+    names = done.stdout.split()
+    assert f"{len(names)} leaked shared_memory objects" in done.stderr
+    assert not any((DIRECTORY / name).exists() for name in names)
+
+
+UNREGISTER = "from multiprocessing import resource_tracker; resource_tracker.unregister({name!r}, 'shared_memory')"
+
+
+@pytest.mark.parametrize("who", ["itself", *METHODS])
+def test_memory_that_anybody_unregistered_is_left(who):
+    done = run(f"""
+m = SharedMemory(create=True, size=10); print(m.name)
+source = {UNREGISTER!r}.format(name=m._name)
+if {who!r} == "itself":
+    exec(source)
+else:
+    p = mp.get_context({who!r}).Process(target=exec, args=(source,)); p.start(); p.join()
+""")
+    assert (done.returncode, done.stderr) == (0, "")
+    memory = SharedMemory(done.stdout.strip())
+    memory.close()
+    memory.unlink()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("track", [True, False])
+def test_no_false_leak_when_several_track(method, track):
+    done = run(f"""
+m = SharedMemory(create=True, size=10)
+source = f"from mpfast.shared_memory import SharedMemory; SharedMemory({{m.name!r}}, track={track}).close()"
+p = mp.get_context({method!r}).Process(target=exec, args=(source,)); p.start(); p.join()
+m.close(); m.unlink()
+""")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_false_leak_of_what_a_child_made(method):
+    done = run(f"""
+source = "from mpfast.shared_memory import SharedMemory; m = SharedMemory(create=True, size=5); m.close(); q.put(m.name)"
+q = mp.get_context({method!r}).SimpleQueue()
+p = mp.get_context({method!r}).Process(target=exec, args=(source, {{"q": q}})); p.start()
+m = SharedMemory(q.get()); p.join(); m.close(); m.unlink()
+""")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_another_tracker_takes_over_from_a_killed_one():
+    done = run("""
+import select, warnings
+from multiprocessing import resource_tracker
+m = SharedMemory(create=True, size=10)
+pid = resource_tracker._resource_tracker._pid
+fd = os.pidfd_open(pid); os.kill(pid, signal.SIGKILL); select.select([fd], [], [])
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    other = SharedMemory(create=True, size=10)
+print(other.name, len(said)); m.close(); m.unlink()
+""")
+    name, said = done.stdout.split()
+    assert said == "1" and "1 leaked shared_memory objects" in done.stderr
+    assert not (DIRECTORY / name).exists()
+
+
+def test_the_tracker_is_not_woken_by_memory_that_comes_and_goes():
+    done = run("""
+import fcntl, struct, termios
+from multiprocessing import resource_tracker
+def waiting():
+    return struct.unpack("i", fcntl.ioctl(tracker._fd, termios.FIONREAD, bytes(4)))[0]
+def use():
+    m = SharedMemory(create=True, size=10); m.close(); m.unlink()
+use()
+tracker = resource_tracker._resource_tracker
+os.kill(tracker._pid, signal.SIGSTOP); os.waitpid(tracker._pid, os.WUNTRACED)
+before = waiting()
+for _ in range(5):
+    use()
+p = mp.get_context("fork").Process(target=use); p.start(); p.join()
+print(waiting() - before, p.exitcode)
+os.kill(tracker._pid, signal.SIGCONT)
+""")
+    assert (done.stdout, done.stderr) == ("0 0\n", "")
+
+
 def test_untracked_memory_is_left():
     done = run("m = SharedMemory(create=True, size=10, track=False); print(m.name)")
     assert (done.returncode, done.stderr) == (0, "")
