@@ -158,7 +158,9 @@ struct mpf_crew_worker {
     uint64_t tasks;      /* claimed so far */
     uint64_t memory;     /* bytes, as it last said */
 };
-int mpf_crew_look(const struct mpf_crew *crew, uint32_t slot, struct mpf_crew_worker *worker); /* 0, -ENOENT */
+int mpf_crew_look(const struct mpf_crew *crew, uint32_t slot, struct mpf_crew_worker *worker); /* 0, -ENOENT (free) */
+/* Those in use are below it, with free ones between them. (any thread) */
+uint32_t mpf_crew_slots(const struct mpf_crew *crew);
 
 /* The slot's process is gone (the caller knows that from the system): what it had is decided. First collect until this stops
  * answering -EBUSY (results of it are still to be collected). 1: *lost was in its hands; it is unsettled: see to its cookie, then

@@ -21,6 +21,8 @@ int mpf_crew_enlist(struct mpf_crew *crew, uint32_t *slot) {
     return mpf_crew_owned(crew) ? mpf_roster_reserve(crew->arena, &crew->shm->roster, slot) : -EPERM;
 }
 
+uint32_t mpf_crew_slots(const struct mpf_crew *crew) { return mpf_roster_count(&crew->shm->roster); }
+
 /* Since when the entry's worker has had which task in hand; 0: none. The worker clears `started` before it notes another. */
 static int64_t started_at(struct mpf_roster_entry_shm *entry, uint64_t *ticket) {
     int64_t started;

@@ -321,8 +321,8 @@ crew_count_workers(struct mpf_crew_object *self, uint32_t *busy)
     struct mpf_crew_worker worker;
     uint32_t working = 0;
     *busy = 0;
-    for (uint32_t slot = 0; mpf_crew_look(&self->crew, slot, &worker) == 0; slot++) {
-        if (worker.state == MPF_ROSTER_WORKING && !worker.dead) {
+    for (uint32_t slot = 0; slot < mpf_crew_slots(&self->crew); slot++) {
+        if (mpf_crew_look(&self->crew, slot, &worker) == 0 && worker.state == MPF_ROSTER_WORKING && !worker.dead) {
             working++;
             *busy += worker.ticket != 0;
         }
@@ -349,6 +349,12 @@ crew_get_idle(PyObject *op, void *Py_UNUSED(closure))
     MPF_CREW_CHECK(op);
     uint32_t working = crew_count_workers(self, &busy);
     return PyLong_FromUnsignedLong(working - busy);
+}
+
+static PyObject *
+crew_get_delivering(PyObject *op, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLong(mpf_crew_object_of(op)->delivering);
 }
 
 static PyObject *
@@ -406,6 +412,7 @@ static PyMethodDef crew_methods[] = {
 
 static PyGetSetDef crew_attributes[] = {
     {"pending", crew_get_pending, NULL, "Tasks without a result.", NULL},
+    {"delivering", crew_get_delivering, NULL, "Results that have come and not reached their receivers: some thread is at it.", NULL},
     {"queued", crew_get_queued, NULL, "Tasks that no worker has taken yet, at a glance.", NULL},
     {"idle", crew_get_idle, NULL, "Workers that wait for a task, at a glance.", NULL},
     {"closed", crew_get_closed, NULL, "Whether it takes no more tasks.", NULL},

@@ -58,6 +58,7 @@ struct mpf_crew_object {
     struct mpf_crew_entry *spare; /* list of unused ones */
     uint32_t spares;
     struct mpf_crew_batch *batch; /* or NULL */
+    uint32_t delivering; /* results taken from the lanes that have not reached their receivers */
     uint64_t bytes;  /* of the unresolved tasks */
     uint64_t timed;  /* unresolved tasks with a timeout */
     int64_t shortest; /* timeout among those submitted since there was none */

@@ -41,9 +41,9 @@ const char mpf_crew_object_wait_room_doc[] = PyDoc_STR(
 static void
 collect_release(struct mpf_crew_object *self, struct mpf_crew_batch *batch)
 {
-    (void)self; /* the guard of builds with a GIL is empty */
     bool last;
     MPF_GUARD(self);
+    self->delivering--;
     batch->users--;
     last = batch->users == 0 && batch->detached;
     MPF_UNGUARD();
@@ -89,6 +89,7 @@ collect_take(struct mpf_crew_object *self, struct mpf_crew_batch **taken, struct
         if (batch != NULL) {
             batch->next = 0;
             batch->count = rc > 0 ? (unsigned)rc : 0;
+            self->delivering += batch->count;
         }
     }
     if (rc > 0) {

@@ -304,8 +304,8 @@ mpf_crew_object_overdue(PyObject *op, PyObject *Py_UNUSED(ignored))
     PyObject *list = PyList_New(0);
     if (self->timed != 0) {
         next = self->shortest; /* one that is claimed from now on cannot be overdue earlier */
-        for (uint32_t slot = 0; list != NULL && mpf_crew_look(&self->crew, slot, &worker) == 0; slot++) {
-            if (!watch_is_overdue(self, slot, &worker, now, &next)) {
+        for (uint32_t slot = 0; list != NULL && slot < mpf_crew_slots(&self->crew); slot++) {
+            if (mpf_crew_look(&self->crew, slot, &worker) < 0 || !watch_is_overdue(self, slot, &worker, now, &next)) {
                 continue;
             }
             PyObject *pair = Py_BuildValue("kK", (unsigned long)slot, (unsigned long long)worker.ticket);

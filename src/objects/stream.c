@@ -17,6 +17,7 @@
  * Death of the caller: nothing is shared.
  */
 #include <stddef.h>
+#include <string.h>
 
 #include "objects/crew.h"
 #include "objects/guard.h"
@@ -41,7 +42,7 @@ struct mpf_stream {
     int64_t arrived; /* results that are in the ring */
     PyObject *piece; /* owned, or NULL: list that is being given out item by item */
     Py_ssize_t at;   /* next of its items */
-    PyObject *error; /* owned, or NULL: raised once at the end */
+    PyObject *error; /* owned, or NULL: raised once, after everything else */
     bool ordered;
     bool flat;
     bool finished; /* by finish(): results that are missing will not come */
@@ -99,28 +100,44 @@ stream_store(struct mpf_stream *stream, int64_t number, bool ok, PyObject *value
     return 0;
 }
 
-/* Ready if everything is in. The reference to the crew that is let go, or NULL; that to the owner in *owner. Guarded by the caller. */
-static PyObject *
-stream_settle(struct mpf_stream *stream, PyObject **owner)
+#define STREAM_NEEDS 4 /* references that it has until it is ready */
+
+/* Ready if everything is in. What it needed until then is moved to needs[], to be dropped outside the guard; whether it is ready now
+ * and was not before. Guarded by the caller. */
+static bool
+stream_settle(struct mpf_stream *stream, PyObject *needs[STREAM_NEEDS])
 {
     struct mpf_receiver *base = &stream->base;
-    PyObject *crew = NULL;
-    *owner = NULL;
-    if (!base->ready && (stream->finished || (base->pieces >= 0 && base->received >= base->pieces))) {
+    bool settled = !base->ready && (stream->finished || (base->pieces >= 0 && base->received >= base->pieces));
+    memset(needs, 0, STREAM_NEEDS * sizeof *needs);
+    if (settled) {
         base->ready = base->complete = true;
         base->ok = stream->error == NULL;
-        crew = base->crew;
-        *owner = base->owner;
-        base->crew = base->owner = NULL;
+        needs[0] = base->crew;
+        needs[1] = base->owner;
+        needs[2] = base->func;
+        base->crew = base->owner = base->func = NULL;
+        if (base->received >= base->sent) { /* else a worker may have yet to open it */
+            needs[3] = base->job;
+            base->job = NULL;
+        }
     }
-    return crew;
+    return settled;
+}
+
+static void
+stream_drop(PyObject *const needs[STREAM_NEEDS])
+{
+    for (int i = 0; i < STREAM_NEEDS; i++) {
+        Py_XDECREF(needs[i]);
+    }
 }
 
 void
 mpf_stream_push(struct mpf_receiver *base, int64_t index, bool ok, PyObject *value)
 {
     struct mpf_stream *stream = stream_of(base);
-    PyObject *job, *crew, *owner, *dropped = NULL, *error = NULL;
+    PyObject *needs[STREAM_NEEDS], *job, *dropped = NULL, *error = NULL;
     MPF_GUARD(base);
     job = mpf_receiver_count(base);
     if (stream->finished) {
@@ -129,12 +146,11 @@ mpf_stream_push(struct mpf_receiver *base, int64_t index, bool ok, PyObject *val
         dropped = value;
         error = mpf_receiver_take_error();
     }
-    crew = stream_settle(stream, &owner);
+    (void)stream_settle(stream, needs);
     MPF_UNGUARD();
     Py_XDECREF(job);
     Py_XDECREF(dropped);
-    Py_XDECREF(crew);
-    Py_XDECREF(owner);
+    stream_drop(needs);
     if (error != NULL) {
         mpf_stream_finish(base, false, error);
     }
@@ -144,28 +160,22 @@ void
 mpf_stream_finish(struct mpf_receiver *base, bool ok, PyObject *value)
 {
     struct mpf_stream *stream = stream_of(base);
-    PyObject *crew, *waiting, *owner;
-    bool first;
+    PyObject *needs[STREAM_NEEDS], *former = value;
     MPF_GUARD(base);
-    first = !base->ready;
-    waiting = Py_XNewRef(base->crew);
-    if (first) {
+    if (!base->ready) {
         stream->finished = true;
         if (!ok) {
+            former = stream->error;
             stream->error = value;
         }
     }
-    crew = stream_settle(stream, &owner);
+    (void)stream_settle(stream, needs);
     MPF_UNGUARD();
-    if (!first || ok) {
-        Py_DECREF(value);
+    Py_XDECREF(former);
+    if (needs[0] != NULL) {
+        mpf_crew_collect_bump(needs[0]);
     }
-    Py_XDECREF(crew);
-    Py_XDECREF(owner);
-    if (waiting != NULL) {
-        mpf_crew_collect_bump(waiting);
-        Py_DECREF(waiting);
-    }
+    stream_drop(needs);
 }
 
 /* ---- taking out ---- */
@@ -293,18 +303,32 @@ stream_next(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kwn
 void
 mpf_stream_set_length(struct mpf_receiver *base, int64_t pieces)
 {
-    PyObject *crew, *waiting, *owner;
+    PyObject *needs[STREAM_NEEDS];
     MPF_GUARD(base);
     base->pieces = pieces;
-    waiting = Py_XNewRef(base->crew);
-    crew = stream_settle(stream_of(base), &owner);
+    (void)stream_settle(stream_of(base), needs);
     MPF_UNGUARD();
-    if (crew != NULL && waiting != NULL) {
-        mpf_crew_collect_bump(waiting);
+    if (needs[0] != NULL) {
+        mpf_crew_collect_bump(needs[0]);
     }
-    Py_XDECREF(crew);
-    Py_XDECREF(owner);
-    Py_XDECREF(waiting);
+    stream_drop(needs);
+}
+
+static PyObject *
+stream_end(PyObject *op, PyObject *error)
+{
+    struct mpf_receiver *base = mpf_receiver_of(op);
+    PyObject *former = error;
+    Py_INCREF(error);
+    MPF_GUARD(base);
+    if (!base->ready) {
+        former = stream_of(base)->error;
+        stream_of(base)->error = error;
+    }
+    MPF_UNGUARD();
+    Py_XDECREF(former);
+    mpf_stream_set_length(base, base->sent);
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -433,13 +457,17 @@ PyDoc_STRVAR(next_doc,
 PyDoc_STRVAR(set_length_doc,
 "set_length($self, pieces, /)\n--\n\n"
 "Say how many pieces there are in all.");
+PyDoc_STRVAR(end_doc,
+"end($self, error, /)\n--\n\n"
+"Say that there are no more pieces than were submitted, because of an exception: it is raised after their results.");
 PyDoc_STRVAR(push_doc,
 "push($self, index, ok, value, /)\n--\n\n"
-"Give the result of a piece that no worker does: an error of the input, say.");
+"Give the result of a piece that no worker does: one that was cancelled, say.");
 
 static PyMethodDef stream_methods[] = {
     {"next", (PyCFunction)(void (*)(void))stream_next, METH_FASTCALL | METH_KEYWORDS, next_doc},
     {"set_length", stream_set_length, METH_O, set_length_doc},
+    {"end", stream_end, METH_O, end_doc},
     {"push", stream_push, METH_VARARGS, push_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -332,6 +332,12 @@ def test_a_receiver_lets_go_of_what_it_needed_when_it_is_ready(team):
     assert receiver.func is square and receiver.crew is team.crew and receiver.owner is owner
     receiver.get(PATIENCE)
     assert receiver.func is None and receiver.crew is None and receiver.owner is None
+    stream = _core.Stream()
+    stream.owner = owner
+    team.crew.submit_pieces(False, square, [2], 1, stream)
+    assert stream.func is square and stream.crew is team.crew and stream.owner is owner
+    assert list(stream) == [4]
+    assert stream.func is None and stream.crew is None and stream.owner is None
 
 
 def test_a_receiver_that_nothing_was_submitted_for_cannot_be_waited_for():
@@ -607,6 +613,18 @@ def test_a_finished_stream_gives_what_has_come_and_then_its_error(team):
     with pytest.raises(ValueError, match="ended"):
         next(stream)
     assert list(stream) == []
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_stream_whose_input_ends_with_an_error_gives_that_last(team, ordered):
+    stream = team.stream(square, iter(range(5)), ordered=ordered, limit=3)
+    stream.end(LookupError("the input"))
+    team.start()
+    assert sorted(stream.next(PATIENCE) for _ in range(3)) == [0, 1, 4]
+    with pytest.raises(LookupError, match="the input"):
+        stream.next(PATIENCE)
+    with pytest.raises(StopIteration):
+        stream.next(PATIENCE)
 
 
 def test_a_stream_can_be_waited_for_before_anything_is_submitted(team):
@@ -975,6 +993,24 @@ def test_a_task_that_takes_too_long_is_overdue(team):
     assert lost is receiver
     team.crew.fail(ordinal, TimeoutError())
     assert team.crew.overdue() == ([], None)
+
+
+def test_a_slot_that_is_free_hides_no_worker_behind_it(team):
+    first, second = team.start(2)
+    team.kill(first)
+    started = FORK.Event()
+    receiver = _core.Receiver()
+    team.crew.submit(begin_and_wait, (started,), {}, receiver, timeout=0.01)
+    queued = team.submit(square, 3)
+    assert started.wait(PATIENCE)
+    assert (team.crew.idle, team.crew.queued) == (0, 1)
+    deadline = time.monotonic() + PATIENCE
+    while not (overdue := team.crew.overdue()[0]):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert overdue == [(second, receiver.ordinal)]
+    assert team.crew.cancel(queued.ordinal)
+    team.kill(second)
 
 
 def test_a_task_without_a_timeout_is_never_overdue(team):
