@@ -36,7 +36,13 @@ SPARE_SLOTS = 62  # a crew has so many slots at least, for resize()
 PATIENCE = 12  # workers in a row that may end before they are ready
 FIRST_DELAYS = 3  # of them, so many are replaced at once
 LONGEST_DELAY = 1.0  # seconds
+LOOK_AGAIN = 1.0  # seconds; a worker without a free descriptor cannot ring, nor does a thread that delivers for others
 FINALIZER_PATIENCE = 1.0  # seconds that a garbage collection waits for the thread
+
+
+def _delay(failures):
+    """Seconds to wait before the next start after so many *failures* in a row."""
+    return min(LONGEST_DELAY, 0.01 * 2 ** min(failures, 30))
 
 
 class Worker:
@@ -299,8 +305,10 @@ class Supervisor:
         except BaseException as error:
             if self.state == TERMINATE:
                 return  # by a finalizer that ran in the midst of something
-            self.failure = self.failure or error
-            self.fail_all(error)
+            try:
+                self.give_up(self.failure or error)
+            finally:
+                self.terminate()  # nobody would look after the workers
             raise
         finally:
             self._poll = None
@@ -309,9 +317,10 @@ class Supervisor:
         """Sleep, then do what there is to do.  Returns whether to go on."""
         if self.state == TERMINATE:
             return False
-        if self._poll is None:
-            self._poll = self._make_poll()
-        ready = dict(self._poll.poll(self._milliseconds()))
+        poll = self._poll  # another thread may want a new one at any time
+        if poll is None:
+            poll = self._poll = self._make_poll()
+        ready = dict(poll.poll(self._milliseconds()))
         if self._wake.number in ready:
             self._wake.silence()
             self._poll = None  # workers may have been added while it was made
@@ -343,6 +352,8 @@ class Supervisor:
             waits.append(seconds)
         if self.missing() and (self.state == RUN or self._has_work()):
             waits.append(self._start_at - time.monotonic())
+        if self.listening and (self.crew.pending or self.crew.delivering):
+            waits.append(LOOK_AGAIN)
         return max(0, int(min(waits) * 1000) + 1) if waits else None
 
     def _collect(self, ready):
@@ -402,7 +413,7 @@ class Supervisor:
         self._unready += 1
         late = self._unready - FIRST_DELAYS
         if late > 0:
-            self._start_at = time.monotonic() + min(LONGEST_DELAY, 0.01 * 2 ** late)
+            self._start_at = time.monotonic() + _delay(late)
         if self._unready >= max(PATIENCE, 3 * self.processes):
             self.give_up(death.error("its initializer (no worker gets ready for a task)"))
 
@@ -421,7 +432,7 @@ class Supervisor:
         except Exception as error:  # no memory, no more processes: try again, but not for ever
             self._poll = None
             self._unready += 1
-            self._start_at = time.monotonic() + min(LONGEST_DELAY, 0.01 * 2 ** self._unready)
+            self._start_at = time.monotonic() + _delay(self._unready)
             if self._unready >= PATIENCE and not self.workers:
                 self.none_can_start(error)
 
@@ -452,7 +463,7 @@ class Supervisor:
     # ---- the end
 
     def _has_work(self):
-        return bool(self.feeding or self._later or self.crew.pending)
+        return bool(self.feeding or self.crew.pending or self.crew.delivering or self._later)
 
     def _finish_closed(self):
         """For a closed crew: whether everything is done and all workers have left."""

@@ -500,6 +500,16 @@ def test_a_map_that_is_given_up_cancels_what_is_left():
     assert counter.value <= 2
 
 
+def test_a_forked_child_gives_up_its_copy_of_a_map(executor, capfd):
+    results = executor.map(identity, range(3))
+    assert next(results) == 0
+    child = context.Process(target=results.close)
+    child.start()
+    child.join(LONG)
+    assert child.exitcode == 0 and capfd.readouterr().err == ""
+    assert list(results) == [1, 2]
+
+
 @native
 def test_map_reads_ahead_as_far_as_it_is_told(executor):
     taken = []
@@ -566,6 +576,49 @@ def test_shutdown_without_waiting():
         for process in processes.values():
             process.join(LONG)
             assert process.exitcode == 0
+
+
+class DecodedSlowly:
+    began, gate = threading.Event(), threading.Event()
+
+    def __reduce__(self):
+        return DecodedSlowly.decode, ()
+
+    @classmethod
+    def decode(cls):
+        cls.began.set()
+        assert cls.gate.wait(LONG)
+        return "decoded"
+
+
+def make_decoded_slowly(gate):
+    assert gate.wait(LONG)
+    return DecodedSlowly()
+
+
+def test_shutdown_while_a_thread_decodes_a_result_for_a_callback():
+    executor = ProcessPoolExecutor(1, mp_context=context)
+    called, hold = threading.Event(), threading.Event()
+    busy = executor.submit(identity, 1)
+    busy.add_done_callback(lambda future: called.set() or hold.wait(LONG))
+    assert called.wait(LONG)  # the executor's thread is busy: another one takes what comes
+    heard, gate = threading.Event(), context.Event()
+    future = executor.submit(make_decoded_slowly, gate)
+    future.add_done_callback(lambda future: heard.set())
+    waiter = threading.Thread(target=future.result)
+    waiter.start()
+    gate.set()
+    assert DecodedSlowly.began.wait(LONG)
+    executor.shutdown(wait=False)
+    thread = next(thread for thread in threading.enumerate() if thread.name == "ExecutorManagerThread")
+    hold.set()
+    thread.join(0.3)  # it must not end yet, and would before long
+    DecodedSlowly.gate.set()
+    assert heard.wait(LONG)
+    waiter.join(LONG)
+    assert future.result(0) == "decoded"
+    thread.join(LONG)
+    assert not thread.is_alive()
 
 
 def test_shutdown_that_cancels():

@@ -40,6 +40,14 @@ def _next_within(results, deadline):
         raise _base.TimeoutError() from None
 
 
+def _give_up(crew, results):
+    """Cancel what has not begun of *results*."""
+    try:
+        crew.cancel_all(results)
+    except RuntimeError:
+        pass  # a generator that a fork has copied: the crew is the parent's
+
+
 def iterate(crew, results, deadline):
     """Generator over *results*, a :class:`MapResults`.  What is not done is cancelled when it ends before them."""
     try:
@@ -52,11 +60,11 @@ def iterate(crew, results, deadline):
                 except StopIteration:
                     return
     finally:
-        crew.cancel_all(results)
+        _give_up(crew, results)
 
 
 def iterate_feeding(crew, results, deadline, feed, chunksize):
-    """The same; before each piece is waited for, ``feed()`` submits another."""
+    """The same as iterate(); before each piece is waited for, ``feed()`` submits another."""
     try:
         while True:
             feed()
@@ -70,7 +78,7 @@ def iterate_feeding(crew, results, deadline, feed, chunksize):
             while piece:
                 yield piece.pop()
     finally:
-        crew.cancel_all(results)
+        _give_up(crew, results)
 
 
 def fail_at_once(error):
