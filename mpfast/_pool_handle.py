@@ -21,6 +21,14 @@ from ._pool_results import _Heard
 LOOK_AGAIN = 1.0  # seconds after which who waits looks whether the pool's process is still there
 
 
+def _decoded_reply(data):
+    """The queue for the outcome of a call; None if who made the call has ended meanwhile: nobody waits for it."""
+    try:
+        return pickle.loads(data)
+    except Exception:
+        return None
+
+
 def _run(reply, payload):
     """Make the call of a *payload*, in a worker."""
     try:
@@ -28,6 +36,8 @@ def _run(reply, payload):
         outcome = (True, func(*args, **kwds))
     except Exception as error:
         outcome = (False, _stdlib.ExceptionWithTraceback(error, error.__traceback__))
+    if reply is None:
+        return
     try:
         reply.put(outcome)
     except Exception as error:
@@ -40,12 +50,17 @@ class _Remote(_Heard, _native.core.Receiver):
     __init__ = object.__init__
 
     def _deliver(self, ok, value):
-        if not ok:
+        if not ok and self._reply is not None:
             self._reply.put((False, value))
         self.finish(ok, None)
 
     def _give_up(self, error):
         self._deliver(False, error)
+
+
+def _refuse(reply, error):
+    if reply is not None:
+        reply.put((False, error))
 
 
 class Desk:
@@ -60,26 +75,29 @@ class Desk:
 
     def handle(self):
         """Returns the function and the arguments that make a handle."""
-        return PoolHandle, (self.requests, self.closed, os.getpid(), self._supervisor.processes)
+        owner = os.getpid()
+        return PoolHandle, (self.requests, self.closed, (owner, _native.core.process_start_time(owner)),
+                            self._supervisor.processes)
 
     def _arrived(self):
         while True:
             try:
-                yield self.requests.get_nowait()
+                reply, payload = self.requests.get_nowait()
             except queue.Empty:
                 return
+            yield _decoded_reply(reply), payload
 
     def close(self):
         """Serve no more.  A call that is put after its handle has seen `closed` unset is answered here, or by the handle."""
         self.closed.set()
         for reply, _ in self._arrived():
-            reply.put((False, self._supervisor.failure or ValueError("Pool not running")))
+            _refuse(reply, self._supervisor.failure or ValueError("Pool not running"))
 
     def serve(self):
         """Pass on every call that has come."""
         for reply, payload in self._arrived():
             if self._supervisor.state != RUN:
-                reply.put((False, ValueError("Pool not running")))
+                _refuse(reply, ValueError("Pool not running"))
                 continue
             remote = _Remote()
             remote._reply = reply
@@ -118,12 +136,15 @@ class HandleResult:
                 self._look_for_owner()
 
     def _look_for_owner(self):
+        pid, started = self._owner
         try:
-            os.kill(self._owner, 0)
+            runs = _native.core.process_start_time(pid) == started
         except ProcessLookupError:
-            self._outcome = (False, WorkerLostError(self._owner, None, "the pool"))
+            runs = False
         except OSError:
-            pass
+            return  # this system does not say
+        if not runs:
+            self._outcome = (False, WorkerLostError(pid, None, "the pool"))
 
     def successful(self):
         """Whether the call returned.  ValueError if it is not over yet."""
@@ -170,7 +191,7 @@ class PoolHandle:
         except Exception as error:
             result._outcome = (False, error)
         else:
-            self._requests.put((reply, payload))
+            self._requests.put((bytes(ForkingPickler.dumps(reply)), payload))
             if self._closed.is_set():
                 result._outcome = (False, ValueError("Pool not running"))
         return result

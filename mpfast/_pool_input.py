@@ -68,8 +68,16 @@ class Input:
         return self._left
 
     def read_in_background(self):
-        """Put everything from a thread of its own."""
-        self._supervisor.read_in_background(self.read_all)
+        """Put everything from a thread of its own, where whatever ends it is the input's error."""
+        self._supervisor.read_in_background(self._read_or_fail)
+
+    def _read_or_fail(self):
+        try:
+            self.read_all()
+        except BaseException as error:
+            if not self._left:
+                raise
+            self._end(error)
 
     def _start(self):
         if self._put == 0 and type(self._iterator) not in (list, tuple) and not hasattr(self._iterator, "__next__"):

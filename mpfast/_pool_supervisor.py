@@ -1,5 +1,6 @@
 """The supervisor of a pool: it also tells those who want to hear of results."""
 import collections
+import os
 import select
 import sys
 import threading
@@ -17,6 +18,7 @@ class PoolSupervisor(Supervisor):
         self.heard = set()  # receivers that are to be delivered on the thread, and are not yet
         self.inputs = set()  # what is still being read; a closed pool is not done before
         self._desk = None
+        self._desk_lock = threading.Lock()
         self._resolved = collections.deque()  # (receiver, ok, value) of those that can be
 
     def make_process(self, slot, stacks):
@@ -50,7 +52,11 @@ class PoolSupervisor(Supervisor):
             finally:
                 self.inputs.discard(token)
                 self.wake()
-        threading.Thread(target=run, name="mpfast-input", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="mpfast-input", daemon=True).start()
+        except BaseException:
+            self.inputs.discard(token)
+            raise
 
     # ---- hearing
 
@@ -70,14 +76,20 @@ class PoolSupervisor(Supervisor):
     def _run_later(self):
         if self._desk is not None:
             self._desk.serve()
-        while self._resolved and self.state != TERMINATE:
-            self._deliver(*self._resolved.popleft())
+        while self.state != TERMINATE and (resolved := self._take_resolved()):
+            self._deliver(*resolved)
         super()._run_later()
+
+    def _take_resolved(self):
+        try:
+            return self._resolved.popleft()
+        except IndexError:  # who terminates takes them, too
+            return None
 
     def _deliver(self, receiver, ok, value):
         try:
             receiver._deliver(ok, value)
-        except Exception:
+        except BaseException:  # of a callback: it must not end the thread
             threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
         finally:
             self.heard.discard(receiver)
@@ -85,8 +97,8 @@ class PoolSupervisor(Supervisor):
     def fail_all(self, error):
         # Called again whenever something was submitted too late.
         receivers = self.take_back() | self.heard
-        while self._resolved:
-            self._deliver_if_alive(*self._resolved.popleft())
+        while resolved := self._take_resolved():
+            self._deliver_if_alive(*resolved)
         for receiver in receivers:
             self._deliver_if_alive(receiver, False, error)
         self.heard.clear()
@@ -103,11 +115,13 @@ class PoolSupervisor(Supervisor):
 
     def open_desk(self):
         """Returns the desk that takes the calls of handles."""
-        if self._desk is None:
-            self._desk = Desk(self)
-            self._poll = None
-            self.wake()
-        return self._desk
+        if self._owner_pid != os.getpid():
+            raise RuntimeError("this pool belongs to another process")
+        with self._desk_lock:
+            if self._desk is None:
+                self._desk = Desk(self)
+                self.wake()
+            return self._desk
 
     def _watch(self):
         try:

@@ -283,7 +283,7 @@ if native("Crew") is not None:
             result.owner = self
             result.crew = self._crew
             source = Input(supervisor, False, func, iterable, chunksize, result, task_timeout,
-                           lambda error: _end_stream(result, error))
+                           result.end)
             bar = _bar(iterable) if progress else None
             if buffersize is not None:
                 result._attend(bar, source, buffersize)
@@ -353,11 +353,6 @@ if native("Crew") is not None:
             result._resolve(False, error)
         else:
             result.finish(False, error)
-
-
-    def _end_stream(result, error):
-        result.push(result.sent, False, error)
-        result.set_length(result.sent)
 
 
     def _bar(iterable):
