@@ -114,7 +114,7 @@ def load(data, followed=None):
     with data:
         process.current_process()._inheriting = True
         try:
-            _prepare(load(data))
+            prepare(load(data))
             if followed is not None:
                 from mpfast import _core
                 _core.follow_parent(followed)
@@ -123,7 +123,7 @@ def load(data, followed=None):
             del process.current_process()._inheriting
 
 
-def _prepare(data):
+def prepare(data):
     """As ``multiprocessing.spawn.prepare``, which is left to do what is not plain."""
     from multiprocessing import context, process
     if data.get("log_to_stderr") or "log_level" in data or "mpfast._zygote" not in sys.modules and "multiprocessing.spawn" in sys.modules:
@@ -145,6 +145,11 @@ def _prepare(data):
         process.ORIGINAL_DIR = data["orig_dir"]
     if "start_method" in data:
         context._default_context.set_start_method(data["start_method"], force=True)
+    import_main(data)
+
+
+def import_main(data):
+    """Import the parent's main module, where *data*, the preparation data, say that there is one."""
     if "init_main_from_name" in data:
         _import_main_by_name(data["init_main_from_name"])
     elif "init_main_from_path" in data:
@@ -174,12 +179,13 @@ def _import_main_by_name(name):
 
 
 def _import_main_by_path(path):
-    if os.path.splitext(os.path.basename(path))[0] == "ipython" or has_main(path):
-        return
-    if not os.path.isfile(path) or not path.endswith(".py"):
-        from multiprocessing import spawn
-        spawn._fixup_main_from_path(path)
-        return
+    if path not in _compiled:
+        if os.path.splitext(os.path.basename(path))[0] == "ipython" or has_main(path):
+            return
+        if not os.path.isfile(path) or not path.endswith(".py"):
+            from multiprocessing import spawn
+            spawn._fixup_main_from_path(path)
+            return
     _run_main(code_of(path), path, dict(__cached__=None, __loader__=None, __package__="", __spec__=None))
 
 

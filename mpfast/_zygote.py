@@ -174,7 +174,10 @@ def main(control, state):
     import _signal  # whose handlers are the plain numbers that restoring one takes
     import gc
     import pickle
+    from contextlib import nullcontext
     from importlib.machinery import PathFinder
+
+    from ._single_threaded import is_single_threaded, skipping
     with open(state, "rb") as file:
         state = pickle.load(file)
     os.set_inheritable(control, False)
@@ -188,7 +191,8 @@ def main(control, state):
     be_child = _child_of(former)
     gc.collect()
     gc.freeze()
-    child = _core.serve_zygote(control)
+    with skipping() if is_single_threaded() else nullcontext():
+        child = _core.serve_zygote(control)
     if child is not None:
         be_child(*child)
 
@@ -244,16 +248,36 @@ def _child_of(former):
 
     All that it needs has been looked up before the server forks: what is not touched in a child is not copied for it.
     """
+    import _pickle
     import _signal
     import atexit
 
-    from . import _child, _tracker, forkserver, resource_tracker, spawn, util
+    from . import _child, _tracker, forkserver, process, resource_tracker, spawn, util
+    from ._bootstrap import bootstrap
     tracker = _tracker.adapted(resource_tracker)
     server = forkserver._forkserver
     interrupt, restore = int(_signal.SIGINT), _signal.signal
     runs_atexit = sys.version_info >= (3, 13)
-    lean = _child.untouched(spawn, "_main", "prepare")
-    load, end, set_inheritable = _child.load, os._exit, os.set_inheritable
+    lean = bootstrap is not None and _child.untouched(spawn, "_main", "prepare")
+    loads, read, import_main, prepare_plainly = _pickle.loads, _core.read_start, _child.import_main, _child.prepare
+    end, set_inheritable = os._exit, os.set_inheritable
+    if bootstrap is not None:
+        bootstrap.note_stdin()
+        prepare = bootstrap.prepare
+
+    def load(data):
+        current = process._current_process
+        current._inheriting = True
+        try:
+            preparation, described = read(data)
+            preparation = loads(preparation)
+            if prepare(preparation):
+                import_main(preparation)
+            else:
+                prepare_plainly(preparation)
+            return loads(described)
+        finally:
+            del current._inheriting
 
     def be_child(client, sentinel, fds):
         code = 1
@@ -269,7 +293,7 @@ def _child_of(former):
             if sentinel < 0:
                 sentinel = _child.ended()
             if lean:
-                code = load(open(data, "rb"))._bootstrap(sentinel)
+                code = load(data)._bootstrap(sentinel)
             else:
                 code = spawn._main(data, sentinel)
         except Exception:

@@ -28,8 +28,9 @@ if _native.ENABLED and _have_pidfds():
     import threading
     import time
 
-    from . import _child, _core
+    from . import _bootstrap, _child, _core  # noqa: F401
     from ._install import original
+    from ._single_threaded import is_single_threaded, skipping
     from .util import Finalize, close_fds
 
     __all__ = ["Popen"]
@@ -160,13 +161,20 @@ if _native.ENABLED and _have_pidfds():
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         intent = getattr(tracker, "_fork_intent", None)
         if intent is None:
-            return os.fork()
+            return _fork_threads()
         # The child of a process shares its tracker, that of a bare fork does not.
         intent.preserve_fd = True
         try:
-            return os.fork()
+            return _fork_threads()
         finally:
             intent.preserve_fd = False
+
+
+    def _fork_threads():
+        if not is_single_threaded():
+            return os.fork()
+        with skipping():
+            return os.fork()
 
 
     def _run(process_obj, parent):

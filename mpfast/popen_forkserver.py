@@ -6,6 +6,7 @@ mirror(__name__)
 
 if hasattr(_popen_fork, "watching"):
     import os
+    import sys
 
     import multiprocessing.forkserver as forkserver
 
@@ -28,7 +29,8 @@ if hasattr(_popen_fork, "watching"):
         def _launch(self, process_obj):
             if _is_patched():
                 return super()._launch(process_obj)
-            data = in_memory(describe(self, process_obj))
+            described = describe(self, process_obj)
+            data = in_memory(*described, len(described[0]).to_bytes(8, sys.byteorder))  # as _core.read_start() has it
             try:
                 self.pid, pidfd, self._news, status = zygote.ask(_child.follows(process_obj), data, self._fds)
             finally:

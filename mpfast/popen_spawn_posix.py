@@ -39,7 +39,7 @@ if hasattr(_popen_fork, "watching"):
         def _launch_lean(self, described, follow):
             tracker = _tracker.share()
             code = _code_of_child()
-            data = in_memory(code, described)
+            data = in_memory(code, *described)
             try:
                 program = _PROGRAM % (data, _child.__file__, len(code), os.getpid(), tracker, follow)
                 command = [spawn.get_executable(), *util._args_from_interpreter_flags(), "-c", program,
@@ -62,25 +62,28 @@ if hasattr(_popen_fork, "watching"):
             finally:
                 os.close(reader)
             self._watch(writer)  # which tells the child, too, when this process has ended
-            _write(writer, described)
+            for piece in described:
+                _write(writer, piece)
 
 
     def describe(popen, process_obj, compiled=False):
-        """What a child is told: two pickles, of the preparation data and of the process object.
+        """What a child is told: a list of two pickles, of the preparation data and of the process object.
 
         compiled: whether with the main module's code, which saves the child compiling it.
         """
         data = spawn.get_preparation_data(process_obj._name)
         if compiled and "init_main_from_path" in data:
             data["mpfast_main"] = _marshalled(data["init_main_from_path"])
-        file = io.BytesIO()
+        pickles = []
         set_spawning_popen(popen)
         try:
-            reduction.dump(data, file)
-            reduction.dump(process_obj, file)
+            for described in data, process_obj:
+                file = io.BytesIO()
+                reduction.dump(described, file)
+                pickles.append(file.getbuffer())
         finally:
             set_spawning_popen(None)
-        return file.getbuffer()
+        return pickles
 
 
     _marshalled_main: dict = {}  # path -> (code, what a child gets)

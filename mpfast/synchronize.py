@@ -15,10 +15,7 @@ from ._native import native
 mirror(__name__)
 
 if native("Lock") is not None:
-    import functools
-    import multiprocessing.process as _process
-
-    from . import _core
+    from . import _bootstrap, _core  # noqa: F401
     from ._install import original
     from ._publish import publish
 
@@ -157,19 +154,3 @@ if native("Lock") is not None:
         __doc__ = _core.Barrier.__doc__
         _state = _Inside(lambda self: -2 if self.broken else 0)
         _count = _Inside(lambda self: self.n_waiting)
-
-
-    def _say_when_children_end(base):
-        """Have a child that ends in order say so: it ends by os._exit(), which looks like being killed."""
-        bootstrap = base._bootstrap
-
-        @functools.wraps(bootstrap)
-        def _bootstrap(self, *args, **kwargs):
-            try:
-                return bootstrap(self, *args, **kwargs)
-            finally:
-                _core.leave()
-
-        base._bootstrap = _bootstrap
-
-    _say_when_children_end(_process.BaseProcess)

@@ -65,6 +65,7 @@ static int (*const module_registrations[])(PyObject *module) = {
     mpf_inspect_register,
     mpf_process_register,
     mpf_zygote_register,
+    mpf_bootstrap_register,
 };
 
 static int

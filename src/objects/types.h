@@ -36,6 +36,7 @@ int mpf_list_register(PyObject *module);
 int mpf_inspect_register(PyObject *module);
 int mpf_process_register(PyObject *module);
 int mpf_zygote_register(PyObject *module);
+int mpf_bootstrap_register(PyObject *module);
 int mpf_codec_register(PyObject *module);
 
 #endif

@@ -1,0 +1,63 @@
+/* What a child does around the program's function: see bootstrap.c, and bootstrap_prepare.c for what comes first. */
+#ifndef MPF_OBJECTS_BOOTSTRAP_H
+#define MPF_OBJECTS_BOOTSTRAP_H
+
+#include <Python.h>
+
+#include <stdbool.h>
+
+#define BOOTSTRAP_MODULES(X) X(process) X(util) X(context) X(threading)
+
+/* What must be in its module as it was when the Bootstrap was made: X(module, name). */
+#define BOOTSTRAP_KNOWN(X) \
+    X(process, _ParentProcess) \
+    X(process, AuthenticationString) \
+    X(util, _close_stdin) \
+    X(util, _exit_function) \
+    X(util, _flush_std_streams) \
+    X(util, _run_after_forkers) \
+    X(util, info) \
+    X(context, _force_start_method) \
+    X(threading, _shutdown) \
+    X(threading, main_thread)
+
+#define BOOTSTRAP_NAMES(X) \
+    X(_logger) X(_start_method) X(_default_context) X(_concrete_contexts) X(_actual_context) X(_process_counter) \
+    X(_children) X(_current_process) X(_parent_process) X(_parent_name) X(_parent_pid) X(_main_thread) X(_native_id) \
+    X(_finalizer_registry) X(_afterfork_registry) X(data) X(_after_fork) X(run) X(_target) X(_args) X(_kwargs) \
+    X(_exiting) X(_active) X(_limbo) X(_threading_atexits) X(_shutdown_locks) X(flush) X(_name) X(_config) X(authkey) \
+    X(name) X(sys_path) X(sys_argv) X(dir) X(orig_dir) X(start_method) X(log_to_stderr) X(log_level) X(ORIGINAL_DIR)
+
+struct bootstrap {
+    PyObject_HEAD
+#define FIELD(module) PyObject *module; /* its dict, owned */
+    BOOTSTRAP_MODULES(FIELD)
+#undef FIELD
+#define FIELD(module, name) PyObject *known_##name, *known_name_##name; /* owned */
+    BOOTSTRAP_KNOWN(FIELD)
+#undef FIELD
+#define FIELD(name) PyObject *str_##name; /* interned, owned */
+    BOOTSTRAP_NAMES(FIELD)
+#undef FIELD
+    PyObject *run, *after_fork; /* as they stand in BaseProcess.__dict__, owned */
+    PyObject *count;            /* itertools.count, owned */
+    PyObject *report;           /* owned */
+    PyObject *stdin_made;       /* what util._close_stdin() has put in the place of sys.stdin; owned, NULL: nothing yet */
+    int exits;                  /* whether BaseProcess._bootstrap itself calls util._exit_function() */
+};
+
+#define GET(module, name) PyDict_GetItemWithError(b->module, b->str_##name) /* borrowed */
+#define SET(module, name, value) PyDict_SetItem(b->module, b->str_##name, value)
+#define IS_KNOWN(module, name) (PyDict_GetItemWithError(b->module, b->known_name_##name) == b->known_##name)
+
+/* Whether everything in BOOTSTRAP_KNOWN is in its place and nobody logs. */
+bool mpf_bootstrap_is_known(struct bootstrap *b);
+/* The context that get_context() returns from now on. method: its name, None for the platform's. 0 or -1. */
+int mpf_bootstrap_set_context(struct bootstrap *b, PyObject *method);
+
+/* bootstrap_prepare.c: a method of Bootstrap, a function of the module */
+extern const char mpf_bootstrap_prepare_doc[], mpf_bootstrap_read_start_doc[];
+PyObject *mpf_bootstrap_prepare(PyObject *self, PyObject *data);
+PyObject *mpf_bootstrap_read_start(PyObject *module, PyObject *descriptor);
+
+#endif
