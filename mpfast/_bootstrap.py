@@ -10,7 +10,7 @@ import multiprocessing.util as _util
 import sys
 import threading
 
-from . import _core
+from . import _child, _core
 
 _original = _process.BaseProcess._bootstrap
 _NEWEST = 3, 15  # the last version whose way to bootstrap is known
@@ -53,24 +53,28 @@ def _with_entry(entries, function, name):
         return entries  # it is written in another way than in the versions that are known
 
 
+def _nothing():
+    pass
+
+
 def _make():
-    if sys.version_info[:2] > _NEWEST or not getattr(sys, "_is_gil_enabled", lambda: True)():
-        return None
-    try:
-        exits = "_exit_function" in _original.__code__.co_names
-        return _core.Bootstrap(vars(_process), vars(_util), vars(_context), vars(threading), _report, exits)
-    except AttributeError:
-        return None
+    known = (sys.version_info[:2] <= _NEWEST and getattr(sys, "_is_gil_enabled", lambda: True)() and
+             _child.untouched(_process.BaseProcess, "_bootstrap", "run", module=_process))
+    exits = "_exit_function" in getattr(getattr(_original, "__code__", None), "co_names", ())
+    hook = getattr(threading, "_after_fork", None)
+    if not (hasattr(hook, "__code__") and hook.__globals__ is vars(threading) and not hook.__code__.co_freevars):
+        hook = None
+    return _core.Bootstrap(vars(_process), vars(_util), vars(_context), vars(threading), _report, hook, _nothing, exits,
+                           known)
 
 
-#: Of class Bootstrap; None where this version's way is not known.
 bootstrap = _make()
 
 
 @functools.wraps(_original)
 def _bootstrap(self, parent_sentinel=None):
     try:
-        code = bootstrap.run(self, parent_sentinel) if bootstrap is not None else NotImplemented
+        code = bootstrap.run(self, parent_sentinel)
         return code if code is not NotImplemented else _original(self, parent_sentinel)
     finally:
         _core.leave()  # it ends by os._exit(), which looks like being killed

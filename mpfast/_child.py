@@ -34,9 +34,13 @@ def follows(process):
                 os.environ.get("MPFAST_ORPHANS", "") != "keep")
 
 
-def untouched(module, *names):
-    """Whether the functions *names* of *module* are the module's own, not what a program has put in their place."""
-    return all(getattr(getattr(module, name), "__globals__", None) is vars(module) for name in names)
+def untouched(place, *names, module=None):
+    """Whether the functions *names* of *place* are those of *module*, not what a program has put in their place.
+
+    place: *module* itself, where that is not given, or a class.
+    """
+    names_there = vars(module or place)
+    return all(getattr(getattr(place, name), "__globals__", None) is names_there for name in names)
 
 
 class _Later(type(sys)):

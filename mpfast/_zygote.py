@@ -174,10 +174,9 @@ def main(control, state):
     import _signal  # whose handlers are the plain numbers that restoring one takes
     import gc
     import pickle
-    from contextlib import nullcontext
     from importlib.machinery import PathFinder
 
-    from ._single_threaded import is_single_threaded, skipping
+    from ._bootstrap import bootstrap
     with open(state, "rb") as file:
         state = pickle.load(file)
     os.set_inheritable(control, False)
@@ -191,9 +190,10 @@ def main(control, state):
     be_child = _child_of(former)
     gc.collect()
     gc.freeze()
-    with skipping() if is_single_threaded() else nullcontext():
-        child = _core.serve_zygote(control)
+    bootstrap.skip_hook(bootstrap.is_single_threaded())
+    child = _core.serve_zygote(control)
     if child is not None:
+        bootstrap.skip_hook(False)
         be_child(*child)
 
 
@@ -258,12 +258,11 @@ def _child_of(former):
     server = forkserver._forkserver
     interrupt, restore = int(_signal.SIGINT), _signal.signal
     runs_atexit = sys.version_info >= (3, 13)
-    lean = bootstrap is not None and _child.untouched(spawn, "_main", "prepare")
+    lean = _child.untouched(spawn, "_main", "prepare")
     loads, read, import_main, prepare_plainly = _pickle.loads, _core.read_start, _child.import_main, _child.prepare
     end, set_inheritable = os._exit, os.set_inheritable
-    if bootstrap is not None:
-        bootstrap.note_stdin()
-        prepare = bootstrap.prepare
+    bootstrap.note_stdin()
+    prepare = bootstrap.prepare
 
     def load(data):
         current = process._current_process

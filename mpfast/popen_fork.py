@@ -28,9 +28,9 @@ if _native.ENABLED and _have_pidfds():
     import threading
     import time
 
-    from . import _bootstrap, _child, _core  # noqa: F401
+    from . import _child, _core
+    from ._bootstrap import bootstrap
     from ._install import original
-    from ._single_threaded import is_single_threaded, skipping
     from .util import Finalize, close_fds
 
     __all__ = ["Popen"]
@@ -145,48 +145,36 @@ if _native.ENABLED and _have_pidfds():
 
         def _launch(self, process_obj):
             parent = os.getpid()
-            reserved = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # no child without a descriptor to watch it
-            try:
-                self.pid = _fork()
-            except BaseException:
-                os.close(reserved)
-                raise
+            self.pid, sentinel = _fork()
             if self.pid == 0:
-                _run(process_obj, parent)
-            os.close(reserved)
-            self._watch()
+                _run(process_obj, parent, sentinel)
+            self.sentinel = sentinel
+            self.finalizer = Finalize(self, close_fds, (sentinel,))
 
 
     def _fork():
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         intent = getattr(tracker, "_fork_intent", None)
         if intent is None:
-            return _fork_threads()
+            return bootstrap.fork(os.fork)
         # The child of a process shares its tracker, that of a bare fork does not.
         intent.preserve_fd = True
         try:
-            return _fork_threads()
+            return bootstrap.fork(os.fork)
         finally:
             intent.preserve_fd = False
 
 
-    def _fork_threads():
-        if not is_single_threaded():
-            return os.fork()
-        with skipping():
-            return os.fork()
-
-
-    def _run(process_obj, parent):
+    def _run(process_obj, parent, sentinel):
         """In the child: be *process_obj*."""
         code = 1
         try:
             if _RUNS_ATEXIT:
                 atexit._clear()
                 atexit.register(sys.modules["multiprocessing.util"]._exit_function)
-            if _child.follows(process_obj):
+            if process_obj._config.get("daemon") and _child.follows(process_obj):
                 _core.follow_parent(parent)
-            code = process_obj._bootstrap(parent_sentinel=_child.parent_sentinel(parent))
+            code = process_obj._bootstrap(parent_sentinel=sentinel)
         finally:
             if _RUNS_ATEXIT:
                 atexit._run_exitfuncs()

@@ -35,7 +35,6 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -84,12 +83,6 @@ union descriptors {
     char bytes[CMSG_SPACE(sizeof(int) * KERNEL_FDS)];
     struct cmsghdr align;
 };
-
-static int open_pidfd(pid_t pid)
-{
-    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    return fd < 0 ? -errno : fd;
-}
 
 static int make_room(void **array, unsigned *room, unsigned count, size_t size)
 {
@@ -192,7 +185,7 @@ static int watch_client(struct mpf_zygote *z, int32_t pid, uint64_t start)
     if (known)
         return known->pidfd;
     int rc = make_room((void **)&z->clients, &z->client_room, z->client_count, sizeof *z->clients);
-    int pidfd = rc < 0 ? rc : open_pidfd(pid);
+    int pidfd = rc < 0 ? rc : mpf_process_open(pid);
     if (pidfd < 0)
         return pidfd;
     uint64_t its;
@@ -406,7 +399,7 @@ void mpf_zygote_forked(struct mpf_zygote *z, struct mpf_zygote_child *child, pid
 static int say_started(const struct mpf_zygote_child *child)
 {
     struct mpf_zygote_message message = {.news = MPF_ZYGOTE_STARTED, .pid = getpid()};
-    int pidfd = open_pidfd(getpid());
+    int pidfd = mpf_process_open(getpid());
     if (pidfd < 0)
         return pidfd;
     int rc = send_message(child->connection, &message, sizeof message, &pidfd, 1, MSG_DONTWAIT);

@@ -22,6 +22,7 @@
 #include "objects/bootstrap.h"
 
 #include <frameobject.h>
+#include <unistd.h>
 
 #include "objects/state.h"
 #include "objects/types.h"
@@ -46,7 +47,7 @@ bootstrap_call(PyObject *function)
 bool
 mpf_bootstrap_is_known(struct bootstrap *b)
 {
-    bool known = GET(util, _logger) == Py_None;
+    bool known = b->known && GET(util, _logger) == Py_None;
 #define IS(module, name) known = known && IS_KNOWN(module, name);
     BOOTSTRAP_KNOWN(IS)
 #undef IS
@@ -85,14 +86,45 @@ bootstrap_attribute(PyObject *object, PyObject *attributes, PyObject *name)
     return PyErr_Occurred() ? NULL : PyObject_GetAttr(object, name);
 }
 
+static void
+bootstrap_drop_reserved(struct bootstrap *b)
+{
+    if (b->reserved >= 0) {
+        close(b->reserved);
+        b->reserved = -1;
+    }
+}
+
+/* Closes sys.stdin and has the stream that is ready for the reserved descriptor take its place; true where that was done. */
+static bool
+bootstrap_swap_stdin(struct bootstrap *b, PyObject *standard)
+{
+    PyObject *number = b->reserved >= 0 ? PyLong_FromLong(b->reserved) : NULL;
+    PyObject *stream = number != NULL ? PyDict_GetItemWithError(b->streams, number) : NULL; /* borrowed */
+    Py_XDECREF(number);
+    PyObject *closed = NULL;
+    if (stream != NULL && standard != NULL && standard != Py_None) {
+        closed = PyObject_CallMethodNoArgs(standard, b->str_close);
+    }
+    PyErr_Clear();
+    Py_XDECREF(closed);
+    return closed != NULL && PySys_SetObject("stdin", stream) == 0;
+}
+
 static int
 bootstrap_close_stdin(struct bootstrap *b)
 {
     PyObject *standard = PySys_GetObject("stdin"); /* borrowed */
     if (standard != NULL && standard == b->stdin_made) {
+        bootstrap_drop_reserved(b);
         return 0;
     }
-    if (CALL(util, _close_stdin) < 0) {
+    bool swapped = bootstrap_swap_stdin(b, standard);
+    if (swapped) {
+        b->reserved = -1;
+    }
+    bootstrap_drop_reserved(b);
+    if (!swapped && CALL(util, _close_stdin) < 0) {
         return -1;
     }
     standard = PySys_GetObject("stdin");
@@ -313,6 +345,7 @@ bootstrap_run(PyObject *self, PyObject *args)
     }
     PyObject *attributes = mpf_bootstrap_is_known(b) ? PyObject_GenericGetDict(process, NULL) : NULL;
     if (attributes == NULL) {
+        bootstrap_drop_reserved(b);
         PyErr_Clear();
         Py_RETURN_NOTIMPLEMENTED;
     }
@@ -345,16 +378,19 @@ bootstrap_note_stdin(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-static int
-bootstrap_fill(struct bootstrap *b)
+/* New reference, or NULL with an exception. */
+static PyObject *
+bootstrap_import(const char *module, const char *name)
 {
-    PyObject *base = PyDict_GetItemString(b->process, "BaseProcess"); /* borrowed */
-    PyObject *itertools = PyImport_ImportModule("itertools");
-    b->count = itertools != NULL ? PyObject_GetAttrString(itertools, "count") : NULL;
-    Py_XDECREF(itertools);
-    if (b->count == NULL || base == NULL || !PyType_Check(base)) {
-        return -1;
-    }
+    PyObject *imported = PyImport_ImportModule(module);
+    PyObject *found = imported != NULL ? PyObject_GetAttrString(imported, name) : NULL;
+    Py_XDECREF(imported);
+    return found;
+}
+
+static int
+bootstrap_fill_names(struct bootstrap *b)
+{
 #define FILL(name) \
     if ((b->str_##name = PyUnicode_InternFromString(#name)) == NULL) { \
         return -1; \
@@ -362,25 +398,56 @@ bootstrap_fill(struct bootstrap *b)
     BOOTSTRAP_NAMES(FILL)
 #undef FILL
 #define FILL(module, name) \
-    if ((b->known_name_##name = PyUnicode_InternFromString(#name)) == NULL || \
-        (b->known_##name = Py_XNewRef(PyDict_GetItemWithError(b->module, b->known_name_##name))) == NULL) { \
+    if ((b->known_name_##name = PyUnicode_InternFromString(#name)) == NULL) { \
         return -1; \
     }
     BOOTSTRAP_KNOWN(FILL)
 #undef FILL
+    b->count = bootstrap_import("itertools", "count");
+    b->open = bootstrap_import("io", "open");
+    b->streams = PyDict_New();
+    return b->count != NULL && b->open != NULL && b->streams != NULL ? 0 : -1;
+}
+
+/* Looks up what is to be known; what is not there makes all of it unknown. */
+static void
+bootstrap_fill_known(struct bootstrap *b)
+{
+    PyObject *base = PyDict_GetItemString(b->process, "BaseProcess"); /* borrowed */
+    if (base == NULL || !PyType_Check(base)) {
+        b->known = false;
+        return;
+    }
+#define FILL(module, name) \
+    b->known_##name = Py_XNewRef(PyDict_GetItemWithError(b->module, b->known_name_##name)); \
+    b->known = b->known && b->known_##name != NULL;
+    BOOTSTRAP_KNOWN(FILL)
+#undef FILL
     b->run = Py_XNewRef(PyDict_GetItemWithError(((PyTypeObject *)base)->tp_dict, b->str_run));
     b->after_fork = Py_XNewRef(PyDict_GetItemWithError(((PyTypeObject *)base)->tp_dict, b->str__after_fork));
-    return b->run != NULL && b->after_fork != NULL ? 0 : -1;
+    b->known = b->known && b->run != NULL && b->after_fork != NULL;
+}
+
+static void
+bootstrap_fill_hook(struct bootstrap *b, PyObject *hook, PyObject *nothing)
+{
+    if (!b->known || !PyFunction_Check(hook) || !PyFunction_Check(nothing)) {
+        return;
+    }
+    b->hook = Py_NewRef(hook);
+    b->hook_body = Py_NewRef(PyFunction_GET_CODE(hook));
+    b->no_body = Py_NewRef(PyFunction_GET_CODE(nothing));
 }
 
 static PyObject *
 bootstrap_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"process", "util", "context", "threading", "report", "exits", NULL};
-    PyObject *process, *util, *context, *threading, *report;
-    int exits;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!O!Op:Bootstrap", names, &PyDict_Type, &process, &PyDict_Type, &util,
-                                     &PyDict_Type, &context, &PyDict_Type, &threading, &report, &exits)) {
+    static char *names[] = {"process", "util", "context", "threading", "report", "hook", "nothing", "exits", "known", NULL};
+    PyObject *process, *util, *context, *threading, *report, *hook, *nothing;
+    int exits, known;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!O!OOOpp:Bootstrap", names, &PyDict_Type, &process, &PyDict_Type,
+                                     &util, &PyDict_Type, &context, &PyDict_Type, &threading, &report, &hook, &nothing, &exits,
+                                     &known)) {
         return NULL;
     }
     struct bootstrap *b = (struct bootstrap *)type->tp_alloc(type, 0);
@@ -393,10 +460,15 @@ bootstrap_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     b->threading = Py_NewRef(threading);
     b->report = Py_NewRef(report);
     b->exits = exits;
-    if (bootstrap_fill(b) < 0) {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_AttributeError, "multiprocessing has not all that a child needs");
-        }
+    b->reserved = -1;
+    b->known = known != 0;
+    if (bootstrap_fill_names(b) < 0) {
+        Py_DECREF(b);
+        return NULL;
+    }
+    bootstrap_fill_known(b);
+    bootstrap_fill_hook(b, hook, nothing);
+    if (PyErr_Occurred()) {
         Py_CLEAR(b);
     }
     return (PyObject *)b;
@@ -416,6 +488,8 @@ bootstrap_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(b->after_fork);
     Py_VISIT(b->report);
     Py_VISIT(b->stdin_made);
+    Py_VISIT(b->streams);
+    Py_VISIT(b->hook);
     Py_VISIT(Py_TYPE(self));
     return 0;
 }
@@ -439,7 +513,12 @@ bootstrap_clear(PyObject *self)
     Py_CLEAR(b->after_fork);
     Py_CLEAR(b->count);
     Py_CLEAR(b->report);
+    Py_CLEAR(b->open);
     Py_CLEAR(b->stdin_made);
+    Py_CLEAR(b->streams);
+    Py_CLEAR(b->hook);
+    Py_CLEAR(b->hook_body);
+    Py_CLEAR(b->no_body);
     return 0;
 }
 
@@ -455,6 +534,11 @@ bootstrap_dealloc(PyObject *self)
 
 static PyMethodDef bootstrap_methods[] = {
     {"run", bootstrap_run, METH_VARARGS, bootstrap_run_doc},
+    {"fork", mpf_bootstrap_fork, METH_O, mpf_bootstrap_fork_doc},
+    {"is_single_threaded", mpf_bootstrap_is_single_threaded, METH_NOARGS,
+     PyDoc_STR("is_single_threaded($self, /)\n--\n\nWhether threading knows of the calling thread only.")},
+    {"skip_hook", mpf_bootstrap_skip_hook, METH_O,
+     PyDoc_STR("skip_hook($self, skip, /)\n--\n\nFrom now on do, or do not, without what threading does after a fork.")},
     {"prepare", mpf_bootstrap_prepare, METH_O, mpf_bootstrap_prepare_doc},
     {"note_stdin", bootstrap_note_stdin, METH_NOARGS, bootstrap_note_stdin_doc},
     {NULL, NULL, 0, NULL},

@@ -19,13 +19,15 @@
     X(util, info) \
     X(context, _force_start_method) \
     X(threading, _shutdown) \
+    X(threading, _start_new_thread) \
+    X(threading, get_ident) \
     X(threading, main_thread)
 
 #define BOOTSTRAP_NAMES(X) \
     X(_logger) X(_start_method) X(_default_context) X(_concrete_contexts) X(_actual_context) X(_process_counter) \
     X(_children) X(_current_process) X(_parent_process) X(_parent_name) X(_parent_pid) X(_main_thread) X(_native_id) \
     X(_finalizer_registry) X(_afterfork_registry) X(data) X(_after_fork) X(run) X(_target) X(_args) X(_kwargs) \
-    X(_exiting) X(_active) X(_limbo) X(_threading_atexits) X(_shutdown_locks) X(flush) X(_name) X(_config) X(authkey) \
+    X(_exiting) X(_active) X(_limbo) X(_dangling) X(__code__) X(close) X(_threading_atexits) X(_shutdown_locks) X(flush) X(_name) X(_config) X(authkey) \
     X(name) X(sys_path) X(sys_argv) X(dir) X(orig_dir) X(start_method) X(log_to_stderr) X(log_level) X(ORIGINAL_DIR)
 
 struct bootstrap {
@@ -42,7 +44,13 @@ struct bootstrap {
     PyObject *run, *after_fork; /* as they stand in BaseProcess.__dict__, owned */
     PyObject *count;            /* itertools.count, owned */
     PyObject *report;           /* owned */
+    PyObject *open;             /* io.open, owned */
     PyObject *stdin_made;       /* what util._close_stdin() has put in the place of sys.stdin; owned, NULL: nothing yet */
+    PyObject *streams;          /* descriptor -> a stream on it that can be put there; a dict, owned */
+    int reserved;               /* in a forked child: a descriptor of /dev/null that its parent has opened for it; or -1 */
+    PyObject *hook, *hook_body; /* threading's after a fork, and its code; owned, NULL: it has none that is known */
+    PyObject *no_body;          /* code that does nothing, owned */
+    bool known;                 /* false: it is another version, and nothing here is to be used */
     int exits;                  /* whether BaseProcess._bootstrap itself calls util._exit_function() */
 };
 
@@ -54,6 +62,12 @@ struct bootstrap {
 bool mpf_bootstrap_is_known(struct bootstrap *b);
 /* The context that get_context() returns from now on. method: its name, None for the platform's. 0 or -1. */
 int mpf_bootstrap_set_context(struct bootstrap *b, PyObject *method);
+
+/* bootstrap_fork.c: methods of Bootstrap */
+extern const char mpf_bootstrap_fork_doc[];
+PyObject *mpf_bootstrap_fork(PyObject *self, PyObject *function);
+PyObject *mpf_bootstrap_is_single_threaded(PyObject *self, PyObject *ignored);
+PyObject *mpf_bootstrap_skip_hook(PyObject *self, PyObject *skip);
 
 /* bootstrap_prepare.c: a method of Bootstrap, a function of the module */
 extern const char mpf_bootstrap_prepare_doc[], mpf_bootstrap_read_start_doc[];

@@ -27,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define TASK_EXITING 0x4u /* the kernel's PF_EXITING, as shown in the flags column */
@@ -129,6 +130,12 @@ int mpf_process_start_time(int32_t pid, uint64_t *start_time)
         return -ESRCH;
     *start_time = line.start_time;
     return 0;
+}
+
+int mpf_process_open(int32_t pid)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    return fd < 0 ? -errno : fd;
 }
 
 int32_t mpf_process_youngest_child(int32_t after, unsigned *newer)

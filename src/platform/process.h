@@ -13,6 +13,9 @@ int mpf_process_start_time(int32_t pid, uint64_t *start_time);
  * out of the kernel (it executes nothing of the program any more); a stopped one does. */
 bool mpf_process_alive(int32_t pid, uint64_t start_time);
 
+/* A pidfd of the process, closed on exec; -errno (-ESRCH: no such process). */
+int mpf_process_open(int32_t pid);
+
 /* The youngest child of the calling thread (a zombie counts), 0 where there is none or this system does not say. *newer: how many children
  * are younger than `after`, a child as well; all of them where that is 0; 0 where that is none any more. */
 int32_t mpf_process_youngest_child(int32_t after, unsigned *newer);

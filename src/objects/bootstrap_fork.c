@@ -1,0 +1,179 @@
+/*
+ * Purpose: forking a child together with what parent and child watch each other through.
+ *
+ * Why in C: after a fork every page that the parent writes to costs it a fault, too, and the child a copy; see bootstrap.c.
+ *
+ * Threads: threading's own hook after a fork cleans up after the threads that the child has not got. That is a function of
+ * Python which touches some hundred and fifty pages. With one thread it leaves everything as it finds it, so for the time of
+ * such a fork the function is given an empty body. (A hook cannot be taken away, and leaving it out for good would break the
+ * forks that the program makes itself.)
+ *
+ * Invariants: no child without a descriptor to watch it: one is reserved before the fork, of /dev/null; the child can use it
+ * for its standard input, for which its parent keeps streams ready, by descriptor. The hook has its own body whenever
+ * other code of Python runs, but for what other hooks do during the fork.
+ *
+ * Callers: Python code, attached to the interpreter.
+ *
+ * Death of the caller: the child sees that its parent has changed, and gets a sentinel that says so.
+ */
+#include "objects/bootstrap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "objects/errors.h"
+#include "platform/process.h"
+
+#define MOST_STREAMS 64
+
+/* A descriptor that is readable at once, as the sentinel of a process that has ended is; -errno. */
+static int
+fork_ended(void)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0) {
+        return -errno;
+    }
+    close(ends[1]);
+    return ends[0];
+}
+
+/* Whether threading knows of the calling thread only, and of no other that might still be waited for. */
+static bool
+fork_is_single_threaded(struct bootstrap *b)
+{
+    PyObject *active = GET(threading, _active), *limbo = GET(threading, _limbo), *all = GET(threading, _dangling);
+    if (b->hook_body == NULL || active == NULL || limbo == NULL || all == NULL || !PyDict_CheckExact(active) ||
+        !PyDict_CheckExact(limbo) || PyDict_GET_SIZE(active) != 1 || PyDict_GET_SIZE(limbo) != 0 ||
+        !IS_KNOWN(threading, _start_new_thread) || !IS_KNOWN(threading, get_ident)) {
+        return false;
+    }
+    PyObject *references = PyObject_GetAttr(all, b->str_data);
+    bool single = references != NULL && PySet_CheckExact(references) && PySet_GET_SIZE(references) == 1;
+    Py_XDECREF(references);
+    PyObject *ident = single ? PyLong_FromUnsignedLong(PyThread_get_thread_ident()) : NULL;
+    PyObject *thread = ident != NULL ? PyDict_GetItemWithError(active, ident) : NULL;
+    Py_XDECREF(ident);
+    PyErr_Clear();
+    return thread != NULL && thread == GET(threading, _main_thread);
+}
+
+PyObject *
+mpf_bootstrap_is_single_threaded(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(fork_is_single_threaded((struct bootstrap *)self));
+}
+
+PyObject *
+mpf_bootstrap_skip_hook(PyObject *self, PyObject *skip)
+{
+    struct bootstrap *b = (struct bootstrap *)self;
+    if (b->hook_body != NULL && PyObject_SetAttr(b->hook, b->str___code__, skip == Py_True ? b->no_body : b->hook_body) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* Has a stream for the descriptor ready, as util._close_stdin() makes it, for every child to which it is passed. */
+static int
+fork_prepare_stream(struct bootstrap *b, int fd)
+{
+    PyObject *number = PyLong_FromLong(fd), *args = NULL, *kwargs = NULL, *stream = NULL;
+    if (number != NULL && PyDict_GetItemWithError(b->streams, number) == NULL && PyDict_GET_SIZE(b->streams) < MOST_STREAMS) {
+        args = PyTuple_Pack(1, number);
+        kwargs = args != NULL ? Py_BuildValue("{s:s,s:O}", "encoding", "utf-8", "closefd", Py_False) : NULL;
+        stream = kwargs != NULL ? PyObject_Call(b->open, args, kwargs) : NULL;
+    }
+    int error = stream != NULL ? PyDict_SetItem(b->streams, number, stream) : PyErr_Occurred() ? -1 : 0;
+    Py_XDECREF(stream);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(args);
+    Py_XDECREF(number);
+    return error;
+}
+
+/* The pid as fork() returns it, -1: exception. */
+static pid_t
+fork_call(struct bootstrap *b, PyObject *function)
+{
+    bool skip = fork_is_single_threaded(b);
+    PyObject *result = NULL, *restored = NULL;
+    if (skip) {
+        PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, Py_True);
+        if (skipped == NULL) {
+            return -1;
+        }
+        Py_DECREF(skipped);
+    }
+    result = PyObject_CallNoArgs(function);
+    pid_t pid = result != NULL ? (pid_t)PyLong_AsLong(result) : -1;
+    Py_XDECREF(result);
+    if (skip) {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        restored = mpf_bootstrap_skip_hook((PyObject *)b, Py_False);
+        PyErr_Restore(type, value, traceback);
+        Py_XDECREF(restored);
+    }
+    return pid;
+}
+
+/* In the child: its parent's pidfd, or what stands for a parent that has ended; -errno. */
+static int
+fork_watch_parent(pid_t parent)
+{
+    int fd = mpf_process_open(parent);
+    if (fd >= 0 && getppid() == parent) {
+        return fd;
+    }
+    if (fd >= 0) {
+        close(fd); /* the pid may be another process's by now */
+    }
+    return fork_ended();
+}
+
+/* In the parent: the child's pidfd, or -errno, and there is no child. */
+static int
+fork_watch_child(pid_t pid)
+{
+    int fd = mpf_process_open(pid);
+    if (fd == -ESRCH) {
+        return fork_ended(); /* it has ended, and somebody else has waited for it */
+    }
+    if (fd < 0) {
+        kill(pid, SIGKILL);
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+    }
+    return fd;
+}
+
+const char mpf_bootstrap_fork_doc[] = PyDoc_STR(
+"fork($self, fork, /)\n--\n\n"
+"Call fork, which is os.fork, and return what it does and a descriptor: in the parent the child's sentinel, in the child the\n"
+"parent's.  Raises OSError, and there is no child, where there is no descriptor to be had.");
+
+PyObject *
+mpf_bootstrap_fork(PyObject *self, PyObject *function)
+{
+    struct bootstrap *b = (struct bootstrap *)self;
+    pid_t parent = getpid();
+    int reserved = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (reserved < 0) {
+        return mpf_errors_raise(-errno);
+    }
+    pid_t pid = fork_prepare_stream(b, reserved) == 0 ? fork_call(b, function) : -1;
+    if (pid == 0) {
+        b->reserved = reserved;
+    } else {
+        close(reserved);
+    }
+    if (pid < 0) {
+        return NULL;
+    }
+    int fd = pid == 0 ? fork_watch_parent(parent) : fork_watch_child(pid);
+    return fd < 0 ? mpf_errors_raise(fd) : Py_BuildValue("ii", (int)pid, fd);
+}
