@@ -12,7 +12,8 @@ import threading
 
 from . import _child, _core
 
-_original = _process.BaseProcess._bootstrap
+_Base = vars(_process)["BaseProcess"]
+_original = _Base._bootstrap
 _NEWEST = 3, 15  # the last version whose way to bootstrap is known
 
 
@@ -30,7 +31,7 @@ def _report(process, exc, skipped):
         return 1
     import traceback
     entries = exc.__traceback__
-    for function, name in ((_process.BaseProcess.run, "_kwargs"), (_original, "run"))[2 - skipped:]:
+    for function, name in ((_Base.run, "_kwargs"), (_original, "run"))[2 - skipped:]:
         entries = _with_entry(entries, function, name)
     sys.stderr.write("Process %s:\n" % process.name)
     traceback.print_exception(type(exc), exc, entries)
@@ -59,7 +60,7 @@ def _nothing():
 
 def _make():
     known = (sys.version_info[:2] <= _NEWEST and getattr(sys, "_is_gil_enabled", lambda: True)() and
-             _child.untouched(_process.BaseProcess, "_bootstrap", "run", module=_process))
+             _child.untouched(_Base, "_bootstrap", "run", module=_process))
     exits = "_exit_function" in getattr(getattr(_original, "__code__", None), "co_names", ())
     hook = getattr(threading, "_after_fork", None)
     if not (hasattr(hook, "__code__") and hook.__globals__ is vars(threading) and not hook.__code__.co_freevars):
@@ -80,4 +81,4 @@ def _bootstrap(self, parent_sentinel=None):
         _core.leave()  # it ends by os._exit(), which looks like being killed
 
 
-_process.BaseProcess._bootstrap = _bootstrap
+_Base._bootstrap = _bootstrap

@@ -7,6 +7,8 @@ follows: Any
 untouched: Any
 main: Any
 load: Any
+prepare: Any
+import_main: Any
 has_main: Any
 code_of: Any
 dump_code: Any
