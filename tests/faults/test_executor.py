@@ -263,4 +263,4 @@ def test_executors_that_come_and_go_leave_nothing(no_leak):
             process.join(LONG)
             assert process.exitcode is not None
         del futures, processes, thread, process
-    assert figures() == before
+    assert all(now <= then for now, then in zip(figures(), before))  # what other tests have left may go meanwhile

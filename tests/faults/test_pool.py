@@ -3,7 +3,7 @@
 MPFAST_KILLS in the environment is the number of kills of each test (2,000 for the full proof).
 """
 import collections
-import itertools
+import contextlib
 import os
 import random
 import signal
@@ -59,11 +59,10 @@ class Killer:
     def _begun(self):
         """The pids of workers that have taken their places in the crew."""
         pids = set()
-        for slot in itertools.count():
-            try:
+        for slot in range(2 * WORKERS):
+            with contextlib.suppress(ValueError):  # nobody is there just now
                 pids.add(self._pool._crew.worker(slot)[0])
-            except ValueError:
-                return pids
+        return pids
 
 
 def work(item):
@@ -211,5 +210,15 @@ def test_many_pools(no_leak, end):
             pool.terminate()
             pool.join()
         del pool, result
-    assert (descriptors(), threading.active_count()) == before
-    assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)
+    # Fewer is no leak: what other tests have left may go meanwhile.
+    assert descriptors() <= before[0] and threading.active_count() <= before[1]
+    assert not any(is_child(pid) for pid in workers)
+
+
+def is_child(pid):
+    """Whether there is such a child, be it a zombie; its number may be another's process by now."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return int(f.read().rpartition(")")[2].split()[1]) == os.getpid()
+    except OSError:
+        return False

@@ -711,15 +711,16 @@ def test_an_executor_leaves_nothing(executor):
 
     def figures():
         gc.collect()
-        blocks = mpfast._core.stats()["blocks"] if _native.ENABLED else 0
-        return threading.active_count(), len(os.listdir("/proc/self/fd")), blocks
+        blocks = mpfast._core.stats()["blocks"].values() if _native.ENABLED else ()
+        return threading.active_count(), len(os.listdir("/proc/self/fd")), sum(blocks)
 
     executor.submit(identity, 1).result(LONG)
     use()
     before = figures()
     for _ in range(5):
         use()
-    eventually(lambda: figures() == before)
+    # Fewer is no leak: what other tests have left may go meanwhile.
+    eventually(lambda: all(now <= then for now, then in zip(figures(), before)))
 
 
 @native
