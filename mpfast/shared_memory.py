@@ -99,9 +99,10 @@ if native("Mapping") is not None:
                 self._buf.release()
                 self._buf = None
             if self._mmap is not None:
-                self._mmap.close()
+                self._mmap.close(self._fd)
                 self._mmap = None
-            if self._fd >= 0:
+                self._fd = -1
+            elif self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
 

@@ -24,179 +24,246 @@
 
 #include "objects/mapping.h"
 #include "objects/types.h"
+#include "platform/process.h"
 
 #define MAPPING_NAME_BYTES 16 /* of "/psm_", eight hexadecimal digits and the zero */
 
-/* Makes the first `bytes` of the file real pages. 0, or -1 with an exception. */
+struct mapping_file {
+    char name[MAPPING_NAME_BYTES];
+    int fd;
+    char *base;
+    struct stat st;
+};
+
+/* The steps, without the GIL: each 0 or an errno. */
+
+/* Makes the first `bytes` of the file real pages. */
 static int
 mapping_commit(int fd, Py_ssize_t bytes)
 {
-    int error;
-    do {
-        Py_BEGIN_ALLOW_THREADS
-        error = posix_fallocate(fd, 0, bytes);
-        if (error == EOPNOTSUPP || error == ENOSYS) {
-            error = ftruncate(fd, bytes) < 0 ? errno : 0;
-        }
-        Py_END_ALLOW_THREADS
-    } while (error == EINTR && PyErr_CheckSignals() == 0);
-    if (error == 0) {
-        return 0;
+    int error = posix_fallocate(fd, 0, bytes);
+    if (error == EOPNOTSUPP || error == ENOSYS) {
+        error = ftruncate(fd, bytes) < 0 ? errno : 0;
     }
-    if (!PyErr_Occurred()) {
-        errno = error;
-        PyErr_SetFromErrno(PyExc_OSError);
-    }
-    return -1;
+    return error;
 }
 
-/* Maps the whole file. 0, or -1 with an exception. */
+/* Maps the whole of file->fd, unless it is empty: then file->base is NULL. */
 static int
-mapping_map(struct mpf_mapping *self, int fd, unsigned long long *inode)
+mapping_map(struct mapping_file *file)
 {
-    struct stat st;
-    void *base = MAP_FAILED;
-    int error = 0;
-    Py_BEGIN_ALLOW_THREADS
-    if (fstat(fd, &st) < 0) {
-        error = errno;
-    } else if (st.st_size > 0) {
-        base = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        error = base == MAP_FAILED ? errno : 0;
+    file->base = NULL;
+    if (fstat(file->fd, &file->st) < 0) {
+        return errno;
     }
-    Py_END_ALLOW_THREADS
-    if (error != 0) {
-        errno = error;
-        PyErr_SetFromErrno(PyExc_OSError);
-        return -1;
+    if (file->st.st_size > 0) {
+        void *base = mmap(NULL, (size_t)file->st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, file->fd, 0);
+        if (base == MAP_FAILED) {
+            return errno;
+        }
+        file->base = base;
     }
-    if (st.st_size <= 0) {
-        PyErr_SetString(PyExc_ValueError, "cannot mmap an empty file");
-        return -1;
-    }
-    self->base = base;
-    self->size = (Py_ssize_t)st.st_size;
-    *inode = st.st_ino;
     return 0;
 }
 
-/* False: it has users. */
-static bool
-mapping_close(struct mpf_mapping *self)
+/* Some more random bits: the kernel is asked for many at a time, and by a forked child anew. */
+static int
+mapping_random(uint32_t *number)
 {
+    static _Thread_local uint32_t numbers[16], left, forks;
+    if (left == 0 || forks != mpf_process_forks) {
+        if (getrandom(numbers, sizeof numbers, 0) != (ssize_t)sizeof numbers) {
+            return errno;
+        }
+        forks = mpf_process_forks;
+        left = sizeof numbers / sizeof *numbers;
+    }
+    *number = numbers[--left];
+    return 0;
+}
+
+/* Opens a file of a name that nobody has. */
+static int
+mapping_open_new(struct mapping_file *file, mode_t mode)
+{
+    uint32_t number = 0;
+    int error;
+    do {
+        error = mapping_random(&number);
+        if (error != 0) {
+            return error;
+        }
+        PyOS_snprintf(file->name, sizeof file->name, "/psm_%08lx", (unsigned long)number);
+        file->fd = shm_open(file->name, O_CREAT | O_EXCL | O_RDWR, mode);
+        error = file->fd < 0 ? errno : 0;
+    } while (error == EEXIST);
+    return error;
+}
+
+/* All of them, or nothing is left. */
+static int
+mapping_make(struct mapping_file *file, mode_t mode, Py_ssize_t bytes)
+{
+    int error = mapping_open_new(file, mode);
+    if (error != 0) {
+        return error;
+    }
+    error = mapping_commit(file->fd, bytes);
+    if (error == 0) {
+        error = mapping_map(file);
+    }
+    if (error != 0) {
+        shm_unlink(file->name);
+        close(file->fd);
+    }
+    return error;
+}
+
+/* Unmaps it, then closes the descriptor that comes with it (-1: none). 0; EBUSY: it has users, nothing is done; an errno of
+ * close(). */
+static int
+mapping_close(struct mpf_mapping *self, int fd)
+{
+    int error = 0;
     Py_ssize_t users = 0;
     /* Acquire: pairs with the release of mpf_mapping_unpin(), so that the last access is over before the unmapping. */
     if (!atomic_compare_exchange_strong_explicit(&self->users, &users, -1, memory_order_acquire, memory_order_relaxed)) {
-        return users < 0;
+        if (users >= 0) {
+            return EBUSY;
+        }
     }
-    if (self->base != NULL) {
-        Py_BEGIN_ALLOW_THREADS
+    Py_BEGIN_ALLOW_THREADS
+    if (users == 0 && self->base != NULL) {
         munmap(self->base, (size_t)self->size);
-        Py_END_ALLOW_THREADS
         self->base = NULL;
     }
-    return true;
+    if (fd >= 0 && close(fd) < 0) {
+        error = errno;
+    }
+    Py_END_ALLOW_THREADS
+    return error;
+}
+
+/* Raises, NULL. */
+static PyObject *
+mapping_fail(int error)
+{
+    if (!PyErr_Occurred()) { /* by a signal handler */
+        errno = error;
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return NULL;
+}
+
+/* New reference to the object for what is mapped, which is unmapped where there is no memory for it. */
+static PyObject *
+mapping_wrap(PyTypeObject *type, const struct mapping_file *file)
+{
+    struct mpf_mapping *self = (struct mpf_mapping *)type->tp_alloc(type, 0);
+    if (self == NULL) {
+        munmap(file->base, (size_t)file->st.st_size);
+        return NULL;
+    }
+    self->base = file->base;
+    self->size = (Py_ssize_t)file->st.st_size;
+    return (PyObject *)self;
 }
 
 static PyObject *
 mapping_of(PyObject *class, PyObject *const *args, Py_ssize_t nargs)
 {
-    PyTypeObject *type = (PyTypeObject *)class;
+    struct mapping_file file;
+    int error = 0;
     if (nargs != 2) {
         PyErr_Format(PyExc_TypeError, "of() takes exactly 2 arguments (%zd given)", nargs);
         return NULL;
     }
-    int fd = PyObject_AsFileDescriptor(args[0]);
-    Py_ssize_t commit = fd < 0 ? -1 : PyNumber_AsSsize_t(args[1], PyExc_OverflowError);
-    if (fd < 0 || (commit == -1 && PyErr_Occurred()) || (commit > 0 && mapping_commit(fd, commit) < 0)) {
+    file.fd = PyObject_AsFileDescriptor(args[0]);
+    Py_ssize_t commit = file.fd < 0 ? -1 : PyNumber_AsSsize_t(args[1], PyExc_OverflowError);
+    if (PyErr_Occurred()) {
         return NULL;
     }
-    struct mpf_mapping *self = (struct mpf_mapping *)type->tp_alloc(type, 0);
-    unsigned long long inode;
-    if (self == NULL || mapping_map(self, fd, &inode) < 0) {
-        Py_XDECREF(self);
-        return NULL;
-    }
-    return Py_BuildValue("(NnK)", self, self->size, inode);
-}
-
-/* Opens a file of a new name, which is put there. The descriptor, or -1 with an exception. */
-static int
-mapping_open_new(char name[MAPPING_NAME_BYTES], mode_t mode)
-{
-    int fd, error = 0;
     do {
-        uint32_t number;
-        if (getrandom(&number, sizeof number, 0) != (ssize_t)sizeof number) {
-            PyErr_SetFromErrno(PyExc_OSError);
-            return -1;
-        }
-        PyOS_snprintf(name, MAPPING_NAME_BYTES, "/psm_%08lx", (unsigned long)number);
         Py_BEGIN_ALLOW_THREADS
-        fd = shm_open(name, O_CREAT | O_EXCL | O_RDWR, mode);
-        error = errno;
+        error = commit > 0 ? mapping_commit(file.fd, commit) : 0;
+        if (error == 0) {
+            error = mapping_map(&file);
+        }
         Py_END_ALLOW_THREADS
-    } while (fd < 0 && (error == EEXIST || (error == EINTR && PyErr_CheckSignals() == 0)));
-    if (fd < 0 && !PyErr_Occurred()) {
-        errno = error;
-        PyErr_SetFromErrnoWithFilename(PyExc_OSError, name);
+    } while (error == EINTR && PyErr_CheckSignals() == 0);
+    if (error != 0) {
+        return mapping_fail(error);
     }
-    return fd;
-}
-
-/* New reference to what mapping_new() returns; NULL with an exception. */
-static PyObject *
-mapping_create(PyTypeObject *type, int fd, const char *name, Py_ssize_t bytes)
-{
-    unsigned long long inode;
-    if (mapping_commit(fd, bytes) < 0) {
+    if (file.base == NULL) {
+        PyErr_SetString(PyExc_ValueError, "cannot mmap an empty file");
         return NULL;
     }
-    struct mpf_mapping *self = (struct mpf_mapping *)type->tp_alloc(type, 0);
-    if (self == NULL || mapping_map(self, fd, &inode) < 0) {
-        Py_XDECREF(self);
-        return NULL;
-    }
-    return Py_BuildValue("(isNnK)", fd, name, self, self->size, inode);
+    PyObject *self = mapping_wrap((PyTypeObject *)class, &file);
+    return self != NULL ? Py_BuildValue("(NnK)", self, (Py_ssize_t)file.st.st_size, (unsigned long long)file.st.st_ino) : NULL;
 }
 
 static PyObject *
 mapping_new(PyObject *class, PyObject *const *args, Py_ssize_t nargs)
 {
-    char name[MAPPING_NAME_BYTES];
+    struct mapping_file file;
+    int error;
     if (nargs != 2) {
         PyErr_Format(PyExc_TypeError, "new() takes exactly 2 arguments (%zd given)", nargs);
         return NULL;
     }
     long mode = PyLong_AsLong(args[0]);
     Py_ssize_t bytes = mode == -1 && PyErr_Occurred() ? -1 : PyNumber_AsSsize_t(args[1], PyExc_OverflowError);
-    int fd = PyErr_Occurred() ? -1 : mapping_open_new(name, (mode_t)mode);
-    if (fd < 0) {
+    if (PyErr_Occurred()) {
         return NULL;
     }
-    PyObject *created = mapping_create((PyTypeObject *)class, fd, name, bytes);
-    if (created == NULL) {
-        shm_unlink(name);
-        close(fd);
+    do {
+        Py_BEGIN_ALLOW_THREADS
+        error = mapping_make(&file, (mode_t)mode, bytes);
+        Py_END_ALLOW_THREADS
+    } while (error == EINTR && PyErr_CheckSignals() == 0);
+    if (error != 0) {
+        return mapping_fail(error);
     }
-    return created;
+    PyObject *self = mapping_wrap((PyTypeObject *)class, &file);
+    PyObject *made = self != NULL ? Py_BuildValue("(isNnK)", file.fd, file.name, self, (Py_ssize_t)file.st.st_size,
+                                                  (unsigned long long)file.st.st_ino) : NULL;
+    if (made == NULL) {
+        shm_unlink(file.name);
+        close(file.fd);
+    }
+    return made;
 }
 
 static void
 mapping_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    (void)mapping_close((struct mpf_mapping *)op); /* an exported buffer would keep the object */
+    (void)mapping_close((struct mpf_mapping *)op, -1); /* an exported buffer would keep the object */
     type->tp_free(op);
     Py_DECREF(type);
 }
 
 static PyObject *
-mapping_close_method(PyObject *op, PyObject *Py_UNUSED(ignored))
+mapping_close_method(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
-    if (!mapping_close((struct mpf_mapping *)op)) {
+    int fd = -1;
+    if (nargs > 1) {
+        PyErr_Format(PyExc_TypeError, "close() takes at most 1 argument (%zd given)", nargs);
+        return NULL;
+    }
+    if (nargs == 1) {
+        fd = (int)PyLong_AsLong(args[0]);
+        if (fd == -1 && PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    int error = mapping_close((struct mpf_mapping *)op, fd);
+    if (error == EBUSY) {
         PyErr_SetString(PyExc_BufferError, "cannot close exported pointers exist");
         return NULL;
+    }
+    if (error != 0) {
+        return mapping_fail(error);
     }
     Py_RETURN_NONE;
 }
@@ -312,8 +379,8 @@ PyDoc_STRVAR(new_doc,
 static PyMethodDef mapping_methods[] = {
     {"new", (PyCFunction)(void (*)(void))mapping_new, METH_FASTCALL | METH_CLASS, new_doc},
     {"of", (PyCFunction)(void (*)(void))mapping_of, METH_FASTCALL | METH_CLASS, of_doc},
-    {"close", mapping_close_method, METH_NOARGS,
-     "close($self, /)\n--\n\nUnmap it.  BufferError: somebody has a view of it."},
+    {"close", (PyCFunction)(void (*)(void))mapping_close_method, METH_FASTCALL,
+     "close($self, fd=-1, /)\n--\n\nUnmap it and close the descriptor, if one is given.  BufferError: somebody has a view of it."},
     {"size", mapping_size, METH_NOARGS, "size($self, /)\n--\n\nThe number of bytes.  ValueError: it is closed."},
     {"flush", mapping_flush, METH_NOARGS, "flush($self, /)\n--\n\nDoes nothing: memory has nothing behind it."},
     {"madvise", mapping_madvise, METH_VARARGS,

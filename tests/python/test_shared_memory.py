@@ -105,6 +105,14 @@ def test_a_view_keeps_it_open(memory):
     assert memory.buf is None
 
 
+def test_a_descriptor_that_somebody_closed(memory):
+    os.close(memory._fd)
+    with pytest.raises(OSError) as failure:
+        memory.close()
+    assert failure.value.errno == errno.EBADF and memory.buf is None
+    memory._fd = -1
+
+
 def test_numpy(memory):
     numpy = pytest.importorskip("numpy")
     array = numpy.frombuffer(memory.buf, dtype="d", count=12)
