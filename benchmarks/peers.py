@@ -406,8 +406,32 @@ class SharedMemoryDict(Implementation):
             shared.shm.unlink()
 
 
+class SharedBox(Implementation):
+    """Versions before 0.3: later ones have no dict."""
+
+    name = module = distribution = "sharedbox"
+    provides = frozenset({"dict"})
+
+    @classmethod
+    def installed(cls):
+        return super().installed() and importlib.util.find_spec("sharedbox._shareddict") is not None
+
+    def context(self, method):
+        return importlib.import_module("multiprocessing").get_context(method)
+
+    @contextlib.contextmanager
+    def dict(self, shared_writers=False):
+        module = importlib.import_module(self.module)
+        shared = module.SharedDict(f"benchmarks-{os.getpid()}", create=True, size=1 << 20)
+        try:
+            yield shared
+        finally:
+            shared.close()
+            shared.unlink()
+
+
 _ALL = (StandardLibrary, Mpfast, FasterFifo, QuickQueue, Loky, Mpire, Pebble, Billiard, Multiprocess, Joblib, UltraDict,
-        SharedMemoryDict)
+        SharedMemoryDict, SharedBox)
 
 #: Name -> class, in the table's order.
 IMPLEMENTATIONS = {implementation.name: implementation for implementation in _ALL}
