@@ -4,6 +4,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -35,7 +36,10 @@ if __name__ == "__main__":
     ctx = mpfast.get_context(method)
     queue = ctx.Queue()
     for _ in range(count):
-        ctx.Process(target=run, args=(queue,), daemon=daemon).start()
+        process = ctx.Process(target=run, args=(queue,), daemon=sys.argv[3] != "ordinary")
+        if sys.argv[3] == "outliving":
+            process.outlive_parent = True
+        process.start()
     pids = [queue.get() for _ in range(count)]
     if daemon:
         pool = ctx.Pool(3)
@@ -114,6 +118,15 @@ def leftovers():
     return {name for name in os.listdir("/dev/shm") if name.startswith(("psm_", "mp-", "sem.mp", "mpfast", "pym-"))}
 
 
+def staying(names):
+    """Those that are not taken away, as other programs do with theirs that happen to be there."""
+    deadline = time.monotonic() + LONG
+    while names and time.monotonic() < deadline:
+        time.sleep(0.05)
+        names = names & leftovers()
+    return names
+
+
 def mappers(inodes):
     """The processes that have one of these files mapped."""
     found = []
@@ -136,7 +149,7 @@ def test_nothing_is_left_of_a_killed_parent_with_daemonic_children_and_a_pool(fa
         late = made.running(SECOND)
         assert made.running(LONG) == []
         assert mappers(made.arenas) == []
-        assert leftovers() <= before
+        assert staying(leftovers() - before) == set()
         if not late:
             return
     pytest.fail(f"{late} were still there after a second, {TRIES} times out of {TRIES}")
@@ -151,8 +164,9 @@ def test_whatever_killed_the_parent(family, method, sig):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_children_that_are_not_daemonic_are_left_alone(family, method):
-    made = family(method, 2, "ordinary")
+@pytest.mark.parametrize("kind", ("ordinary", "outliving"))
+def test_children_that_are_not_daemonic_or_are_to_outlive_their_parent_are_left_alone(family, method, kind):
+    made = family(method, 2, kind)
     made.kill_parent()
     children = made.pids[-2:]
     assert [pid for pid in made.running(0.2) if pid in children] == children
