@@ -27,7 +27,7 @@ if hasattr(_popen_fork, "watching"):
     class Popen(original("multiprocessing.popen_forkserver", "Popen")):
 
         def _launch(self, process_obj):
-            if _is_patched():
+            if _is_patched() or _is_started():
                 return super()._launch(process_obj)
             described = describe(self, process_obj)
             data = in_memory(*described, len(described[0]).to_bytes(8, sys.byteorder))  # as _core.read_start() has it
@@ -65,3 +65,15 @@ if hasattr(_popen_fork, "watching"):
     def _is_patched():
         """Whether the program has put something of its own in the place of the standard library's way to its server."""
         return not _child.untouched(forkserver, "connect_to_new_process")
+
+
+    def _is_started():
+        """Whether the program has itself started the standard library's server, which then is the one to use."""
+        pid = forkserver._forkserver._forkserver_pid
+        if pid is None:
+            return False
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False  # the parent of this process has
+        return True

@@ -317,6 +317,33 @@ if __name__ == "__main__":
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
+def test_a_server_that_the_program_starts_is_the_one_that_is_used(python, tmp_path):
+    (tmp_path / "program.py").write_text("""
+import os
+import mpfast
+import multiprocessing.forkserver as forkserver
+def show(fork):
+    print(os.getppid(), flush=True)
+    if fork:
+        p = mpfast.get_context("forkserver").Process(target=show, args=(False,))
+        p.start()
+        p.join()
+if __name__ == "__main__":
+    forkserver.ensure_running()
+    print(forkserver._forkserver._forkserver_pid, flush=True)
+    for method in ("forkserver", "fork"):
+        p = mpfast.get_context(method).Process(target=show, args=(method == "fork",))
+        p.start()
+        p.join()
+    print(p.exitcode)
+    print(os.getpid())
+""")
+    done = python("program.py")
+    server, parent, parent_of_forked, parent_of_grandchild, status, program = done.stdout.split()
+    assert (parent, parent_of_forked, status, done.stderr) == (server, program, "0", "")
+    assert parent_of_grandchild not in (server, program)
+
+
 def wait_for(connection):
     connection.poll(None)
 
