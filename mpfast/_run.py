@@ -120,10 +120,11 @@ def _compile(source, name):
 
 
 def _remember_source(code, source):
-    # Since 3.13 tracebacks show the lines of ``-c`` too: kept under the file's name there, by code object later.
+    # Since 3.13 tracebacks show the lines of ``-c`` too: kept under the file's name in 3.13.0, by code object later.
     if sys.version_info >= (3, 13):
         import linecache
-        linecache._register_code("<string>" if sys.version_info < (3, 14) else code, source, "<string>")
+        by_code = hasattr(linecache, "_interactive_cache")
+        linecache._register_code(code if by_code else "<string>", source, "<string>")
 
 
 def _hide_own_frames(exc):
