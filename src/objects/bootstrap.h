@@ -26,9 +26,10 @@
 #define BOOTSTRAP_NAMES(X) \
     X(_logger) X(_start_method) X(_default_context) X(_concrete_contexts) X(_actual_context) X(_process_counter) \
     X(_children) X(_current_process) X(_parent_process) X(_parent_name) X(_parent_pid) X(_main_thread) X(_native_id) \
-    X(_finalizer_registry) X(_afterfork_registry) X(data) X(_after_fork) X(run) X(_target) X(_args) X(_kwargs) \
-    X(_exiting) X(_active) X(_limbo) X(_dangling) X(__code__) X(close) X(_threading_atexits) X(_shutdown_locks) X(flush) X(_name) X(_config) X(authkey) \
-    X(name) X(sys_path) X(sys_argv) X(dir) X(orig_dir) X(start_method) X(log_to_stderr) X(log_level) X(ORIGINAL_DIR)
+    X(_finalizer_registry) X(_afterfork_registry) X(data) X(_after_fork) X(run) X(_target) X(_args) X(_kwargs) X(_exiting) \
+    X(_active) X(_limbo) X(_dangling) X(__code__) X(_threading_atexits) X(_shutdown_locks) X(close) X(flush) X(_name) \
+    X(_config) X(authkey) X(name) X(sys_path) X(sys_argv) X(dir) X(orig_dir) X(start_method) X(log_to_stderr) X(log_level) \
+    X(ORIGINAL_DIR)
 
 struct bootstrap {
     PyObject_HEAD
