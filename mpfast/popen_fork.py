@@ -18,7 +18,7 @@ def _have_pidfds():
     return True
 
 
-if _native.ENABLED and _have_pidfds():
+if _native.native("Bootstrap") is not None and _have_pidfds():
     import atexit
     import errno
     import math
