@@ -26,7 +26,6 @@
 
 void mpf_dict_init(struct mpf_container_shm *dict) { mpf_container_init(dict); }
 
-
 /* ---- reading ---- */
 
 /* One look without the section: 0 or -ENOENT as at that instant, -EAGAIN: no instant, or not for a look. */

@@ -217,15 +217,7 @@ dict_reversed(PyObject *self, PyObject *Py_UNUSED(ignored))
 PyObject *
 mpf_dict_repr(PyObject *self)
 {
-    const char *name = strrchr(Py_TYPE(self)->tp_name, '.');
-    name = name != NULL ? name + 1 : Py_TYPE(self)->tp_name;
-    PyObject *plain = mpf_dict_to_plain(self);
-    if (plain == NULL) {
-        return NULL;
-    }
-    PyObject *result = PyUnicode_FromFormat(PyDict_GET_SIZE(plain) != 0 ? "%s(%R)" : "%s()", name, plain);
-    Py_DECREF(plain);
-    return result;
+    return mpf_shared_repr(self, mpf_dict_to_plain(self));
 }
 
 /* ---- operators ---- */

@@ -126,15 +126,7 @@ mpf_list_iter(PyObject *self)
 PyObject *
 mpf_list_repr(PyObject *self)
 {
-    const char *name = strrchr(Py_TYPE(self)->tp_name, '.');
-    name = name != NULL ? name + 1 : Py_TYPE(self)->tp_name;
-    PyObject *plain = mpf_list_to_plain(self, MPF_LIST_ALL, NULL);
-    if (plain == NULL) {
-        return NULL;
-    }
-    PyObject *result = PyUnicode_FromFormat(PyList_GET_SIZE(plain) != 0 ? "%s(%R)" : "%s()", name, plain);
-    Py_DECREF(plain);
-    return result;
+    return mpf_shared_repr(self, mpf_list_to_plain(self, MPF_LIST_ALL, NULL));
 }
 
 /* ---- operators ---- */

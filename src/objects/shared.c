@@ -15,6 +15,7 @@
 #include "objects/shared.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "objects/errors.h"
 #include "objects/handle.h"
@@ -85,6 +86,19 @@ mpf_shared_missing(PyObject *self)
 {
     PyErr_Format(PyExc_RuntimeError, "%s.__init__() was not called", Py_TYPE(self)->tp_name);
     return NULL;
+}
+
+PyObject *
+mpf_shared_repr(PyObject *self, PyObject *plain)
+{
+    if (plain == NULL) {
+        return NULL;
+    }
+    const char *dot = strrchr(Py_TYPE(self)->tp_name, '.');
+    const char *name = dot != NULL ? dot + 1 : Py_TYPE(self)->tp_name;
+    PyObject *result = PyUnicode_FromFormat(PyObject_Size(plain) != 0 ? "%s(%R)" : "%s()", name, plain);
+    Py_DECREF(plain);
+    return result;
 }
 
 int

@@ -30,6 +30,10 @@ PyObject *mpf_shared_dump(struct mpf_shared *self);
 /* Sets the exception of a method called before __init__; returns NULL. */
 PyObject *mpf_shared_missing(PyObject *self);
 
+/* The repr of a container: its type's name, and in brackets that of `plain`, its contents, where there are any. Steals plain; NULL
+ * where that is NULL. */
+PyObject *mpf_shared_repr(PyObject *self, PyObject *plain);
+
 /* Members that all types show: `_offset`, where the block is in its arena. */
 extern PyMemberDef mpf_shared_members[];
 
