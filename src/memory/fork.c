@@ -90,6 +90,7 @@ static uint32_t set_aside(struct mpf_arena *arena)
 
 static void prepare(void)
 {
+    mpf_process_before_fork();
     for (struct mpf_arena *arena = mpf_arena_list(); arena; arena = next_of(arena))
         if (arena->self)
             mpf_participant_reap(arena);

@@ -78,6 +78,7 @@ queue_open(struct mpf_queue_object *queue, uint64_t max_messages, bool joinable)
         mpf_errors_raise(rc);
         return -1;
     }
+    queue->alone = max_messages == 0 && !joinable ? atomic_load_explicit(&mpf_process_copies, memory_order_relaxed) : 0;
     return 0;
 }
 
@@ -165,6 +166,7 @@ queue_getstate(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_QUEUE_HERE(self, "__getstate__", NULL, 0, NULL);
     struct mpf_queue_object *queue = mpf_queue_of(self);
+    queue->alone = 0;
     PyObject *handle = mpf_shared_dump(&queue->base);
     if (handle == NULL) {
         return NULL;
@@ -284,6 +286,7 @@ queue_bell_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
     MPF_SHARED_CHECK(self);
     struct mpf_queue_object *queue = mpf_queue_of(self);
     int rc = 0, fd = -1;
+    queue->alone = 0; /* there may be a ring to be made */
     MPF_GUARD(queue);
     if (!mpf_queue_has_bell(queue)) {
         queue_drop_guarded_bell(queue);

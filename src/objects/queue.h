@@ -7,6 +7,7 @@
 #include "codec/codec.h"
 #include "objects/shared.h"
 #include "objects/wait.h"
+#include "platform/process.h"
 #include "transport/queue.h"
 
 struct mpf_queue_object {
@@ -15,6 +16,7 @@ struct mpf_queue_object {
     struct mpf_bell bell;  /* owner == 0: none */
     PyObject *stash;       /* list of bytes, or NULL: what a batch took and could not give to its caller */
     uint32_t stash_forks;  /* mpf_process_forks when it was put there: a child has no part in it */
+    uint64_t alone;        /* mpf_process_copies as long as no other process can know of this queue; see mpf_queue_is_alone */
     bool used; /* something was put through this object */
     uint64_t owed;         /* messages up to this one were put by this object while others waited for them; 0: none */
     bool closed;
@@ -22,6 +24,18 @@ struct mpf_queue_object {
 };
 
 static inline struct mpf_queue_object *mpf_queue_of(PyObject *self) { return (struct mpf_queue_object *)self; }
+
+/* Whether nobody but the caller can be at this queue: it was made by this object without a bound, has not been pickled, its process
+ * has not forked, and the global lock keeps other threads out. Who waits for a message has given that lock up, and is a seeker. */
+static inline bool mpf_queue_is_alone(const struct mpf_queue_object *queue) {
+#ifdef Py_GIL_DISABLED
+    (void)queue;
+    return false;
+#else
+    const struct mpf_queue_shm *shm = queue->base.shm;
+    return queue->alone == atomic_load_explicit(&mpf_process_copies, memory_order_relaxed) && !mpf_lane_awaited(&shm->lane);
+#endif
+}
 
 /* Whether this process has hung up a bell for a program that waits on the descriptor. */
 static inline bool mpf_queue_has_bell(const struct mpf_queue_object *queue) {

@@ -80,12 +80,19 @@ queue_get_object(PyObject *self, int64_t deadline)
     if (queue->stash != NULL && mpf_queue_unstash(queue, &left)) {
         return left;
     }
-    bool gives_way = queue->owed != 0;
+    bool gives_way = queue->owed != 0, alone = mpf_queue_is_alone(queue) && !gives_way;
+    if (alone) {
+        size_t bytes = mpf_lane_get_short_alone(queue->base.ref.arena, &shm->lane, buffer);
+        if (bytes != 0) {
+            return mpf_codec_decode(state->codec, buffer, bytes, NULL);
+        }
+    }
     if (gives_way) {
         mpf_lane_seek_begin(&shm->lane); /* in line itself, behind those */
         queue_give_way(queue);
     }
-    int rc = mpf_lane_get(queue->base.ref.arena, &shm->lane, buffer, &received);
+    int rc = alone ? mpf_lane_get_alone(queue->base.ref.arena, &shm->lane, buffer, &received)
+                   : mpf_lane_get(queue->base.ref.arena, &shm->lane, buffer, &received);
     if (rc == -EAGAIN && deadline != 0) {
         mpf_wait_init(&wait, queue->base.ref.arena, deadline);
         rc = mpf_message_receive(&wait, &shm->lane, buffer, &received);

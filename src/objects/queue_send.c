@@ -35,6 +35,13 @@ queue_send(struct mpf_queue_object *queue, const struct mpf_message *message, in
 {
     struct mpf_arena *arena = queue->base.ref.arena;
     struct mpf_queue_shm *shm = queue->base.shm;
+    if (message->bytes <= MPF_LANE_INLINE_MAX && mpf_queue_is_alone(queue)) {
+        if (message->bytes <= MPF_LANE_SHORT_MAX && mpf_lane_put_short_alone(arena, &shm->lane, message->flat, message->bytes)) {
+            return 0;
+        }
+        struct mpf_lane_message parcel = mpf_message_parcel(message, 0);
+        return mpf_lane_put_alone(arena, &shm->lane, &parcel);
+    }
     struct mpf_queue_ringer ringer = {arena, shm};
     const struct mpf_lane_ringer ring = {mpf_queue_ring, &ringer};
     struct mpf_lane_message parcel = mpf_message_parcel(message, 0);

@@ -242,6 +242,9 @@ int mpf_process_cpus(void)
 }
 
 uint32_t mpf_process_forks;
+_Atomic uint64_t mpf_process_copies = 1;
+
+void mpf_process_before_fork(void) { atomic_fetch_add_explicit(&mpf_process_copies, 1, memory_order_relaxed); }
 
 void mpf_process_after_fork(void)
 {

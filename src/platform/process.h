@@ -2,6 +2,7 @@
 #ifndef MPF_PLATFORM_PROCESS_H
 #define MPF_PLATFORM_PROCESS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -33,6 +34,12 @@ int mpf_process_cpus(void);
 /* How many forks lie between the process that loaded this library and this one. */
 extern uint32_t mpf_process_forks;
 
+/* One more than how many forks were begun by this process and those between it and the one that loaded this library: whatever is noted
+ * here changes before there is a child. Never 0. */
+extern _Atomic uint64_t mpf_process_copies;
+
+/* Counts. Called by whoever is about to fork. */
+void mpf_process_before_fork(void);
 /* Drops what is cached, and counts. Called in a forked child. */
 void mpf_process_after_fork(void);
 

@@ -14,6 +14,9 @@
  *   (chain.c), and `tail_block` and `head_block` as said below.
  *   A segment always has room for one JUMP after its last record.
  *
+ * Alone. As long as nobody else can reach a lane, whoever has it needs no section: there is nobody to keep out, to wake, or to order
+ * stores for. What a kill leaves is what it leaves inside a section, and is put right by the same repairs when the lane is destroyed.
+ *
  * Commit. A producer writes its records and the other cursor, then stores `published`: that one store makes all of it
  * visible (a batch too). A consumer copies the message out, writes the other cursor, then stores `consumed`.
  *
@@ -34,7 +37,6 @@
 
 #include "platform/copy.h"
 #include "platform/fault.h"
-#include "sync/spin.h"
 
 /* Compiled once for one message, which is most of what happens here, and once for the rest. */
 #define SPECIALIZED __attribute__((always_inline)) static inline
@@ -53,11 +55,9 @@ struct spill_shm {
     uint64_t generation;
 };
 
-#define RESUME_MESSAGES 256 /* so many short messages are worth the waking of a sender */
-
 #define RECORD_BYTES(payload) ((sizeof(struct record_shm) + (payload) + 15) & ~(uint64_t)15)
 
-static uint64_t count_of(uint64_t word) { return word >> 1; }
+static uint64_t count_of(uint64_t word) { return mpf_lane_count_of(word); }
 static uint64_t next_word(uint64_t word, uint64_t messages) { return ((count_of(word) + messages) << 1) | (~word & 1); }
 
 static struct record_shm *record_at(struct mpf_arena *arena, mpf_off off) { return mpf_at(arena, off); }
@@ -154,25 +154,15 @@ static uint64_t bytes_inside(const struct mpf_lane_shm *lane) {
            atomic_load_explicit(&lane->head_cursor[consumed & 1].bytes, memory_order_relaxed);
 }
 
-/* Exact at the instant at which `published` is read: what was consumed by then was not less, and cannot be more. */
-static bool is_empty(const struct mpf_lane_shm *lane) {
-    uint64_t consumed = atomic_load_explicit(&lane->consumed, memory_order_acquire);
-    return count_of(atomic_load_explicit(&lane->published, memory_order_acquire)) == count_of(consumed);
-}
-
 static inline bool is_full(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) {
     if (limit == NULL || (limit->messages | limit->bytes) == 0)
         return false;
     if (limit->messages != 0 && mpf_lane_count(lane) >= limit->messages)
         return true;
-    return limit->bytes != 0 && !is_empty(lane) && (int64_t)bytes_inside(lane) >= (int64_t)limit->bytes;
+    return limit->bytes != 0 && !mpf_lane_is_empty(lane) && (int64_t)bytes_inside(lane) >= (int64_t)limit->bytes;
 }
 
 bool mpf_lane_full(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) { return is_full(lane, limit); }
-
-static inline bool closed_for(const struct mpf_lane_shm *lane, uint32_t what) {
-    return (atomic_load_explicit(&lane->closed, memory_order_acquire) & what) != 0;
-}
 
 /* ---- the producers' side, inside `tail` ---- */
 
@@ -218,7 +208,7 @@ static inline int reserve(struct mpf_arena *arena, struct mpf_lane_shm *lane, ui
 }
 
 static inline void copy_bytes(void *to, const void *from, size_t bytes) {
-    if (bytes <= 64)
+    if (bytes <= MPF_LANE_SHORT_MAX)
         mpf_copy_short(to, from, bytes);
     else
         memcpy(to, from, bytes);
@@ -303,13 +293,15 @@ static inline void after_put(struct mpf_lane_shm *lane, unsigned messages) {
 }
 
 SPECIALIZED int put_one(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message,
-                        struct mpf_ref *block, const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer) {
+                        struct mpf_ref *block, const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer,
+                        bool alone) {
     int rc;
-    if (closed_for(lane, MPF_LANE_NO_READERS))
+    if (mpf_lane_closed_for(lane, MPF_LANE_NO_READERS))
         return -EPIPE;
-    mpf_section_enter(arena, &lane->tail);
+    if (!alone)
+        mpf_section_enter(arena, &lane->tail);
     struct tail tail = tail_begin(arena, lane);
-    if (closed_for(lane, MPF_LANE_DIVERTED))
+    if (mpf_lane_closed_for(lane, MPF_LANE_DIVERTED))
         rc = -ESHUTDOWN;
     else if (is_full(lane, limit))
         rc = -EAGAIN;
@@ -319,6 +311,8 @@ SPECIALIZED int put_one(struct mpf_arena *arena, struct mpf_lane_shm *lane, cons
         rc = append_inline(arena, lane, message, &tail);
     if (rc == 0)
         tail_commit(lane, &tail, 1, ringer);
+    if (alone)
+        return rc;
     mpf_section_leave(arena, &lane->tail);
     if (rc == 0)
         after_put(lane, 1);
@@ -329,7 +323,26 @@ SPECIALIZED int put_one(struct mpf_arena *arena, struct mpf_lane_shm *lane, cons
 
 int mpf_lane_put(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message,
                  const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer) {
-    return put_one(arena, lane, message, NULL, limit, ringer);
+    return put_one(arena, lane, message, NULL, limit, ringer, false);
+}
+
+int mpf_lane_put_alone(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message) {
+    return put_one(arena, lane, message, NULL, NULL, NULL, true);
+}
+
+bool mpf_lane_put_short_alone(struct mpf_arena *arena, struct mpf_lane_shm *lane, const void *data, size_t bytes) {
+    uint64_t published = atomic_load_explicit(&lane->published, memory_order_relaxed), word = next_word(published, 1);
+    const struct mpf_lane_cursor_shm *now = &lane->tail_cursor[published & 1];
+    mpf_off pos = now->pos, next = pos + RECORD_BYTES(bytes);
+    if (next + RECORD_BYTES(0) > mpf_segment_end(arena, now->segment) || atomic_load_explicit(&lane->closed, memory_order_relaxed) != 0)
+        return false;
+    struct record_shm *record = record_at(arena, pos);
+    *record = (struct record_shm){.length = bytes, .kind = RECORD_INLINE};
+    mpf_copy_short(record + 1, data, bytes);
+    copy_cursor(&lane->tail_cursor[word & 1], next, now->segment, atomic_load_explicit(&now->bytes, memory_order_relaxed) + bytes);
+    MPF_FAULT("lane.put.written");
+    atomic_store_explicit(&lane->published, word, memory_order_release); /* pairs as in tail_commit */
+    return true;
 }
 
 int mpf_lane_fill(struct mpf_arena *arena, const struct mpf_lane_message *message, struct mpf_ref *block) {
@@ -341,18 +354,18 @@ int mpf_lane_fill(struct mpf_arena *arena, const struct mpf_lane_message *messag
 
 int mpf_lane_put_block(struct mpf_arena *arena, struct mpf_lane_shm *lane, struct mpf_ref *block,
                        const struct mpf_lane_message *message, const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer) {
-    return put_one(arena, lane, message, block, limit, ringer);
+    return put_one(arena, lane, message, block, limit, ringer, false);
 }
 
 int mpf_lane_put_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *messages,
                       unsigned count, const struct mpf_lane_limit *limit, const struct mpf_lane_ringer *ringer) {
     int rc = 0;
     unsigned done = 0;
-    if (closed_for(lane, MPF_LANE_NO_READERS))
+    if (mpf_lane_closed_for(lane, MPF_LANE_NO_READERS))
         return -EPIPE;
     mpf_section_enter(arena, &lane->tail);
     struct tail tail = tail_begin(arena, lane);
-    if (closed_for(lane, MPF_LANE_DIVERTED))
+    if (mpf_lane_closed_for(lane, MPF_LANE_DIVERTED))
         rc = -ESHUTDOWN;
     unsigned allowed = rc == 0 ? (unsigned)room(lane, limit, count) : 0;
     while (done < allowed && (rc = append_inline(arena, lane, &messages[done], &tail)) == 0)
@@ -488,7 +501,7 @@ SPECIALIZED int get_inside(struct mpf_arena *arena, struct mpf_lane_shm *lane, v
  * after the exchange that left the section. */
 static bool is_time_to_resume(const struct mpf_lane_shm *lane, const struct mpf_lane_received *received, int messages) {
     return received->block.off != 0 || (int64_t)bytes_inside(lane) <= (int64_t)lane->resume_bytes ||
-           mpf_lane_taken(lane) % RESUME_MESSAGES < (uint64_t)messages;
+           mpf_lane_taken(lane) % MPF_LANE_RESUME_MESSAGES < (uint64_t)messages;
 }
 
 static inline void after_get(struct mpf_lane_shm *lane, const struct mpf_lane_received *received, int messages) {
@@ -523,8 +536,8 @@ SPECIALIZED int get_unlisted(struct mpf_arena *arena, struct mpf_lane_shm *lane,
 SPECIALIZED int get_up_to(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
                           struct mpf_lane_received *received, unsigned count) {
     int rc;
-    if (!has_seen_more(lane) && is_empty(lane))
-        return closed_for(lane, MPF_LANE_NO_WRITERS) && is_empty(lane) ? -EPIPE : -EAGAIN;
+    if (!has_seen_more(lane) && mpf_lane_is_empty(lane))
+        return mpf_lane_closed_for(lane, MPF_LANE_NO_WRITERS) && mpf_lane_is_empty(lane) ? -EPIPE : -EAGAIN;
     if (!mpf_ledger_used(&lane->ledger))
         rc = get_unlisted(arena, lane, buffer, capacity, received, count);
     else
@@ -541,98 +554,31 @@ int mpf_lane_get_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *
     return get_up_to(arena, lane, buffer, capacity, received, count);
 }
 
+int mpf_lane_get_alone(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, struct mpf_lane_received *received) {
+    if (mpf_lane_is_empty(lane))
+        return mpf_lane_closed_for(lane, MPF_LANE_NO_WRITERS) ? -EPIPE : -EAGAIN;
+    int rc = get_inside(arena, lane, buffer, MPF_LANE_INLINE_MAX, received, 1, false, NULL);
+    return rc < 0 ? rc : 0;
+}
+
+size_t mpf_lane_get_short_alone(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer) {
+    uint64_t consumed = atomic_load_explicit(&lane->consumed, memory_order_relaxed), word = next_word(consumed, 1);
+    uint64_t published = atomic_load_explicit(&lane->published, memory_order_acquire); /* pairs with tail_commit */
+    const struct mpf_lane_cursor_shm *now = &lane->head_cursor[consumed & 1];
+    const struct record_shm *record = record_at(arena, now->pos);
+    if (count_of(published) == count_of(consumed) || record->kind != RECORD_INLINE || record->length > MPF_LANE_SHORT_MAX)
+        return 0;
+    size_t bytes = record->length;
+    mpf_copy_short(buffer, record + 1, bytes);
+    copy_cursor(&lane->head_cursor[word & 1], now->pos + RECORD_BYTES(bytes), now->segment,
+                atomic_load_explicit(&now->bytes, memory_order_relaxed) + bytes);
+    atomic_store_explicit(&lane->seen, published, memory_order_relaxed);
+    MPF_FAULT("lane.get.copied");
+    atomic_store_explicit(&lane->consumed, word, memory_order_release); /* pairs as in head_commit */
+    return bytes;
+}
+
 int mpf_lane_get(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, struct mpf_lane_received *received) {
     int rc = get_up_to(arena, lane, buffer, MPF_LANE_INLINE_MAX, received, 1);
     return rc < 0 ? rc : 0;
 }
-
-/* ---- waiting ---- */
-
-static bool message_or_end(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *unused) {
-    (void)unused;
-    return !is_empty(lane) || closed_for(lane, MPF_LANE_NO_WRITERS | MPF_LANE_DIVERTED);
-}
-
-static bool room_or_end(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) {
-    return !mpf_lane_full(lane, limit) || closed_for(lane, MPF_LANE_NO_READERS | MPF_LANE_DIVERTED);
-}
-
-bool mpf_lane_spin(struct mpf_park *park, struct mpf_lane_shm *lane) {
-    struct mpf_spin spin;
-    bool ready = message_or_end(lane, NULL);
-    if (ready)
-        return true;
-    for (mpf_spin_begin(&spin, park, &lane->published); !ready && mpf_spin_next(&spin);)
-        ready = message_or_end(lane, NULL);
-    mpf_spin_end(&spin, ready);
-    return ready;
-}
-
-/* Sleeps on the eventcount until ready(lane, limit). */
-static int await(struct mpf_park *park, struct mpf_eventcount_shm *ec, const struct mpf_lane_shm *lane,
-                 const struct mpf_lane_limit *limit,
-                 bool (*ready)(const struct mpf_lane_shm *, const struct mpf_lane_limit *)) {
-    int rc = 0;
-    while (rc == 0 && !ready(lane, limit)) {
-        struct mpf_eventcount_key key = mpf_eventcount_prepare(ec);
-        if (ready(lane, limit))
-            mpf_eventcount_finish(ec, key);
-        else
-            rc = mpf_eventcount_wait(park, ec, key);
-    }
-    mpf_park_finish(park);
-    return rc == -ETIMEDOUT && ready(lane, limit) ? 0 : rc;
-}
-
-void mpf_lane_seek_begin(struct mpf_lane_shm *lane) {
-    atomic_fetch_add_explicit(&lane->seekers, 1, memory_order_relaxed);
-}
-
-void mpf_lane_seek_end(struct mpf_lane_shm *lane) {
-    uint32_t seekers = atomic_load_explicit(&lane->seekers, memory_order_relaxed);
-    while (seekers != 0 && !atomic_compare_exchange_weak_explicit(&lane->seekers, &seekers, seekers - 1,
-                                                                  memory_order_relaxed, memory_order_relaxed))
-        ;
-}
-
-int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane) {
-    mpf_lane_seek_begin(lane);
-    int rc = mpf_lane_spin(park, lane) ? 0 : await(park, &lane->readers, lane, NULL, message_or_end);
-    mpf_lane_seek_end(lane);
-    return rc;
-}
-
-int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) {
-    struct mpf_spin spin;
-    bool ready = false;
-    if (lane->resume_bytes != 0 && mpf_lane_count(lane) >= RESUME_MESSAGES) /* enough for a reader to be at for longer than a spin */
-        return await(park, &lane->writers, lane, limit, room_or_end);
-    for (mpf_spin_begin(&spin, park, &lane->consumed); !ready && mpf_spin_next(&spin);)
-        ready = room_or_end(lane, limit);
-    mpf_spin_end(&spin, ready);
-    return ready ? 0 : await(park, &lane->writers, lane, limit, room_or_end);
-}
-
-void mpf_lane_pass_message(struct mpf_lane_shm *lane) {
-    if (!is_empty(lane))
-        mpf_eventcount_notify(&lane->readers, 1);
-}
-
-void mpf_lane_pass_room(struct mpf_lane_shm *lane) { mpf_eventcount_notify(&lane->writers, 1); }
-
-void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what) {
-    /* release pairs with the acquire in closed_for: all that was put before is seen by who sees the end */
-    atomic_fetch_or_explicit(&lane->closed, what, memory_order_release);
-    mpf_eventcount_notify(&lane->readers, MPF_EVENTCOUNT_ALL);
-    mpf_eventcount_notify(&lane->writers, MPF_EVENTCOUNT_ALL);
-}
-
-void mpf_lane_divert(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
-    mpf_section_enter(arena, &lane->tail);
-    atomic_fetch_or_explicit(&lane->closed, MPF_LANE_DIVERTED, memory_order_release); /* pairs with closed_for */
-    mpf_section_leave(arena, &lane->tail);
-    mpf_eventcount_notify(&lane->readers, MPF_EVENTCOUNT_ALL);
-    mpf_eventcount_notify(&lane->writers, MPF_EVENTCOUNT_ALL);
-}
-
-bool mpf_lane_diverted(const struct mpf_lane_shm *lane) { return closed_for(lane, MPF_LANE_DIVERTED); }

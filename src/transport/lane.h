@@ -16,6 +16,8 @@
 
 #define MPF_LANE_INLINE_MAX 16384 /* longer messages travel in a block of their own */
 #define MPF_LANE_BATCH_BYTES 65536
+#define MPF_LANE_SHORT_MAX 64
+#define MPF_LANE_RESUME_MESSAGES 256 /* so many short messages are worth the waking of a sender */
 #define MPF_LANE_HEAD_LOG 3u
 
 struct mpf_lane_cursor_shm {
@@ -123,9 +125,33 @@ int mpf_lane_put_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, const 
  * the message's block; it is still there). */
 int mpf_lane_get(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, struct mpf_lane_received *received);
 
+/* The same, put without a limit and a ringer, for a lane without a ledger to which the caller has the only reference, and where no other
+ * thread is in any of these functions or waits. */
+int mpf_lane_put_alone(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_message *message);
+int mpf_lane_get_alone(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, struct mpf_lane_received *received);
+
+/* The same for a message of up to MPF_LANE_SHORT_MAX bytes, with no tag, where no segment ends. Whether it was put; the bytes that
+ * were got, 0 if none: then nothing happened, and the functions above say why or do it. */
+bool mpf_lane_put_short_alone(struct mpf_arena *arena, struct mpf_lane_shm *lane, const void *data, size_t bytes);
+size_t mpf_lane_get_short_alone(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer);
+
 /* Up to count messages at once, as many as fit the buffer of capacity bytes. How many, or as above if none. */
 int mpf_lane_get_many(struct mpf_arena *arena, struct mpf_lane_shm *lane, void *buffer, size_t capacity,
                       struct mpf_lane_received *received, unsigned count);
+
+/* Of a value of `published` or `consumed`. */
+static inline uint64_t mpf_lane_count_of(uint64_t word) { return word >> 1; }
+
+/* Exact at the instant at which `published` is read: what was consumed by then was not less, and cannot be more. */
+static inline bool mpf_lane_is_empty(const struct mpf_lane_shm *lane) {
+    uint64_t consumed = atomic_load_explicit(&lane->consumed, memory_order_acquire);
+    return mpf_lane_count_of(atomic_load_explicit(&lane->published, memory_order_acquire)) == mpf_lane_count_of(consumed);
+}
+
+/* Whether the lane has one of these marks. Acquire pairs with the releases in mpf_lane_close and mpf_lane_divert. */
+static inline bool mpf_lane_closed_for(const struct mpf_lane_shm *lane, uint32_t what) {
+    return (atomic_load_explicit(&lane->closed, memory_order_acquire) & what) != 0;
+}
 
 /* Messages inside. Exact at some instant during the call. */
 uint64_t mpf_lane_count(const struct mpf_lane_shm *lane);

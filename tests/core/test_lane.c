@@ -112,6 +112,60 @@ static void test_batches(void) {
     finish(&ref);
 }
 
+/* Message `number` is that number, `words` times; put and got in a way that depends on it. */
+static void put_numbered(uint64_t number, bool alone) {
+    uint64_t data[2000];
+    size_t words = number % 50 == 49 ? 1999 : number % 20 + 1;
+    for (size_t i = 0; i < words; i++)
+        data[i] = number;
+    struct mpf_lane_message message = {.data = data, .bytes = 8 * words};
+    if (alone && message.bytes <= MPF_LANE_SHORT_MAX && mpf_lane_put_short_alone(arena, lane, data, message.bytes))
+        return;
+    CHECK_EQUAL(alone ? mpf_lane_put_alone(arena, lane, &message) : mpf_lane_put(arena, lane, &message, NULL, NULL), 0);
+}
+
+static void get_numbered(uint64_t number, bool alone) {
+    static uint64_t buffer[MPF_LANE_INLINE_MAX / 8];
+    struct mpf_lane_received received = {.data = buffer};
+    received.bytes = alone ? mpf_lane_get_short_alone(arena, lane, buffer) : 0;
+    if (received.bytes == 0)
+        CHECK_EQUAL(alone ? mpf_lane_get_alone(arena, lane, buffer, &received) : mpf_lane_get(arena, lane, buffer, &received), 0);
+    CHECK_EQUAL(received.bytes, 8 * (number % 50 == 49 ? 1999 : number % 20 + 1));
+    for (size_t i = 0; i < received.bytes / 8; i++)
+        CHECK_EQUAL(((const uint64_t *)received.data)[i], number);
+}
+
+/* What nobody else can reach is used without its sections, before and after it is used with them. */
+static void test_alone(void) {
+    struct mpf_lane_received received;
+    char buffer[MPF_LANE_INLINE_MAX];
+    setup(false);
+    uint64_t put = 0, got = 0;
+    for (unsigned round = 0; round < 3000; round++) {
+        for (unsigned i = 0; i < round % 7; i++, put++)
+            put_numbered(put, put / 100 % 2 == 0);
+        while (got < put && (got + round) % 11 != 0) {
+            get_numbered(got, got / 70 % 2 == 0);
+            got++;
+        }
+        CHECK_EQUAL(mpf_lane_count(lane), put - got);
+    }
+    for (; got < put; got++)
+        get_numbered(got, true);
+    CHECK_EQUAL(mpf_lane_get_short_alone(arena, lane, buffer), 0);
+    CHECK_EQUAL(mpf_lane_get_alone(arena, lane, buffer, &received), -EAGAIN);
+    CHECK_EQUAL(put_parcel(lane, 1, 2, LONG_BYTES, NULL), 0);
+    CHECK_EQUAL(mpf_lane_get_short_alone(arena, lane, buffer), 0);
+    CHECK_EQUAL(mpf_lane_get_alone(arena, lane, buffer, &received), 0);
+    CHECK(received.block.off != 0 && received.bytes == LONG_BYTES);
+    mpf_block_unref(&received.block);
+    put_numbered(3, true);
+    mpf_lane_close(lane, MPF_LANE_NO_WRITERS);
+    get_numbered(3, true);
+    CHECK_EQUAL(mpf_lane_get_alone(arena, lane, buffer, &received), -EPIPE);
+    finish(&ref);
+}
+
 static void test_limit_of_messages(void) {
     setup(false);
     const struct mpf_lane_limit three = {.messages = 3};
@@ -505,7 +559,7 @@ static void test_no_memory_for_a_reference(void) {
 CHECK_MAIN({"order_over_many_segments", test_order_over_many_segments}, {"memory_stays_flat", test_memory_stays_flat},
            {"destroy_frees_what_was_not_read", test_destroy_frees_what_was_not_read},
            {"empty_messages", test_empty_messages}, {"batches", test_batches},
-           {"limit_of_messages", test_limit_of_messages}, {"limit_of_bytes", test_limit_of_bytes},
+           {"alone", test_alone}, {"limit_of_messages", test_limit_of_messages}, {"limit_of_bytes", test_limit_of_bytes},
            {"closing", test_closing}, {"diverting", test_diverting}, {"threads", test_threads},
            {"threads_with_a_limit", test_threads_with_a_limit}, {"threads_with_a_ledger", test_threads_with_a_ledger},
            {"processes", test_processes}, {"sleepers_wake_one_each", test_sleepers_wake_one_each},

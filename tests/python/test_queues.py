@@ -1,4 +1,5 @@
 """What a user sees of Queue, JoinableQueue and SimpleQueue."""
+import gc
 import os
 import signal
 import threading
@@ -52,6 +53,89 @@ def test_first_in_first_out_with_items_of_all_sizes(make):
     for item in items:
         queue.put(item)
     assert [queue.get() for _ in items] == items
+
+
+def _double(requests, answers):
+    for item in iter(requests.get, None):
+        answers.put(item * 2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["Queue", "SimpleQueue"])
+def test_used_by_one_process_before_another_comes(method, kind):
+    """What one process has put, got and left before there was another, and what both do from then on."""
+    ctx = mpfast.get_context(method)
+    requests, answers = getattr(ctx, kind)(), getattr(ctx, kind)()
+    for i in range(300):
+        for queue in requests, answers:
+            queue.put(i)
+            queue.put("text" * (i % 40))
+            assert queue.get() == i
+            assert not queue.empty()
+        for queue in requests, answers:
+            assert queue.get() == "text" * (i % 40)
+            assert queue.empty()
+    for i in range(500):
+        requests.put(i)
+    child = ctx.Process(target=_double, args=(requests, answers))
+    child.start()
+    for i in range(500, 1000):
+        requests.put(i)
+    assert [answers.get() for _ in range(1000)] == [2 * i for i in range(1000)]
+    requests.put(None)
+    end(child)
+    assert requests.empty() and answers.empty()
+    requests.put("again")
+    assert requests.get() == "again"
+
+
+def test_one_process_with_threads_that_wait():
+    queue, answers = context.Queue(), context.Queue()
+    queue.put("before")
+    assert queue.get() == "before"
+    threads = [threading.Thread(target=_double, args=(queue, answers)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for i in range(300):
+        while not queue._awaited():
+            time.sleep(0)
+        queue.put(i)
+        assert answers.get() == 2 * i
+    for i in range(300):
+        queue.put(i)
+    assert sorted(answers.get() for _ in range(300)) == [2 * i for i in range(300)]
+    for _ in threads:
+        queue.put(None)
+    for thread in threads:
+        thread.join()
+    assert queue.empty() and answers.empty()
+
+
+def test_put_and_got_by_a_finalizer_during_put_and_get():
+    queue = context.Queue()
+    seen = []
+
+    class Finalized:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            queue.put("finalized")
+            seen.append(queue.get())
+
+    threshold = gc.get_threshold()
+    gc.set_threshold(3)
+    try:
+        for i in range(300):
+            Finalized()
+            queue.put([[i], [i]])
+            seen.append(queue.get())
+    finally:
+        gc.set_threshold(*threshold)
+    while not queue.empty():
+        seen.append(queue.get())
+    assert [item for item in seen if item != "finalized"] == [[[i], [i]] for i in range(300)]
+    assert "finalized" in seen
 
 
 def test_identity_within_an_item_is_kept_and_the_item_is_a_copy():
