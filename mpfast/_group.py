@@ -127,8 +127,9 @@ class ProcessGroup:
         if self._stopping.is_set():
             raise RuntimeError("the group is stopping")
         # A forked member forgets signals that arrive before it has become itself: they wait until it can be ended by them.
-        # Nor does one get here between the start of a member and the note of it.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        # Nor does one get here between its start and the note of it.
+        forks = self._context.get_start_method() == "fork"
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING if forks else ())
         try:
             process = self._context.Process(target=_run_member, args=(
                 _Member(self._stopping, self._reports, self._levels(), self._stack_signal, mask), target, args, kwargs))
@@ -314,8 +315,8 @@ def _interrupt_once(number, frame):
 
 
 def _run_member(member, target, args, kwargs):
-    member.enter()
     try:
+        member.enter()
         target(*args, **kwargs)
     except KeyboardInterrupt as error:
         if not member.stopping.is_set():

@@ -144,7 +144,7 @@ def test_an_exception_in_the_block_stops_the_members():
 def test_a_member_that_has_only_just_been_started_is_terminated(method):
     for _ in range(10 if method == "fork" else 1):
         with pytest.raises(ZeroDivisionError):
-            with mpfast.ProcessGroup(method, stop_timeout=0, terminate_timeout=20) as group:
+            with mpfast.ProcessGroup(method, stop_timeout=0, terminate_timeout=LONG) as group:
                 process = group.start(wait_for_ever)
                 1 / 0
         assert process.exitcode == -signal.SIGTERM
