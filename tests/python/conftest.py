@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -143,3 +144,17 @@ def same(python, tmp_path):
         return expected
 
     return run
+
+
+def sleeps(processes, thread):
+    """Whether neither the *processes* nor this *thread* of ours was woken for half a second."""
+    def switches():
+        found = []
+        statuses = [f"/proc/{process.pid}/status" for process in processes]
+        for path in [*statuses, f"/proc/self/task/{thread.native_id}/status"]:
+            with open(path) as f:
+                found += [line for line in f if "ctxt_switches" in line]
+        return found
+    before = switches()
+    time.sleep(0.5)
+    return switches() == before

@@ -12,6 +12,7 @@ import weakref
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
+from conftest import sleeps
 
 import mpfast
 from mpfast import _native
@@ -731,6 +732,16 @@ def test_one_thread_serves_an_executor(executor):
     executor.submit(identity, 1).add_done_callback(lambda future: done.set())
     assert done.wait(LONG)
     assert threading.active_count() <= before + 1
+
+
+@native
+def test_an_idle_executor_sleeps(executor):
+    assert list(executor.map(identity, range(10))) == list(range(10))
+    future = executor.submit(identity, 1)
+    done = threading.Event()
+    future.add_done_callback(lambda future: done.set())
+    assert done.wait(LONG)
+    eventually(lambda: sleeps(executor._processes.values(), executor._executor_manager_thread))
 
 
 # ---- workers

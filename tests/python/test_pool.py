@@ -14,7 +14,7 @@ import warnings
 import weakref
 
 import pytest
-from conftest import METHODS
+from conftest import METHODS, sleeps
 
 import mpfast
 import mpfast.pool
@@ -173,6 +173,33 @@ def test_threads_of_the_parent_share_a_pool(forked):
     expected = [sum(map(square, range(first, first + 300))) for first in range(4)]
     expected += [first * first for first in range(4) for _ in range(20)]
     assert sorted(sums) == sorted(expected)
+
+
+class CountsItsCopies:
+    copies = 0  # that were made in this process
+
+    def __getstate__(self):
+        return "sent"
+
+    def __setstate__(self, state):
+        CountsItsCopies.copies += 1
+
+    def __call__(self, item):
+        return CountsItsCopies.copies
+
+
+def test_the_function_of_a_map_is_sent_to_a_worker_once(pool):
+    assert set(pool.map(CountsItsCopies(), range(200), chunksize=1)) == {1}
+    assert set(pool.imap(CountsItsCopies(), range(200), chunksize=3)) <= {1, 2}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="nothing is known of threads here")
+def test_an_idle_pool_sleeps(pool):
+    assert pool.map(square, range(100)) == [x * x for x in range(100)]
+    heard = threading.Event()
+    pool.apply_async(square, (1,), callback=lambda value: heard.set())
+    assert heard.wait(LONG)
+    until(lambda: sleeps(pool._pool, pool._supervisor._thread))
 
 
 # ---- results
@@ -856,6 +883,14 @@ def test_progress(forked, capfd, monkeypatch):
     assert capfd.readouterr().err.endswith("30/30\n")
     assert sorted(forked.imap_unordered(square, iter(range(30)), progress=True)) == [x * x for x in range(30)]
     assert capfd.readouterr().err.endswith("\r30\n")
+
+
+def test_progress_by_tqdm(forked, capfd):
+    pytest.importorskip("tqdm.auto")
+    assert forked.map(square, range(30), progress=True) == [x * x for x in range(30)]
+    assert "| 30/30 [" in capfd.readouterr().err
+    assert list(forked.imap(square, range(30), progress=True)) == [x * x for x in range(30)]
+    assert "| 30/30 [" in capfd.readouterr().err
 
 
 # ---- beginning and end
