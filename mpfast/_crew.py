@@ -370,7 +370,10 @@ class Supervisor:
 
     def _run_later(self):
         for _ in range(len(self._later)):
-            function, arguments = self._later.popleft()
+            try:
+                function, arguments = self._later.popleft()
+            except IndexError:
+                return  # another thread takes them, too, when this one ends
             function(*arguments)
             function = arguments = None
 

@@ -597,29 +597,54 @@ def make_decoded_slowly(gate):
     return DecodedSlowly()
 
 
+class Decoding:
+    """An executor with a callback that keeps its thread, and a future whose result another thread is decoding."""
+
+    def __init__(self):
+        DecodedSlowly.began.clear()
+        DecodedSlowly.gate.clear()
+        self.executor = ProcessPoolExecutor(1, mp_context=context)
+        called, self.hold, gate = threading.Event(), threading.Event(), context.Event()
+        busy = self.executor.submit(identity, 1)
+        busy.add_done_callback(lambda future: called.set() or self.hold.wait(LONG))
+        assert called.wait(LONG)
+        self.thread = self.executor._executor_manager_thread
+        self.heard = threading.Event()
+        self.future = self.executor.submit(make_decoded_slowly, gate)
+        self.future.add_done_callback(lambda future: self.heard.set())
+        self.waiter = threading.Thread(target=self.future.result)
+        self.waiter.start()
+        gate.set()
+        assert DecodedSlowly.began.wait(LONG)
+
+    def ends(self):
+        """The result is decoded: everybody hears of it."""
+        DecodedSlowly.gate.set()
+        assert self.heard.wait(LONG)
+        self.waiter.join(LONG)
+        assert self.future.result(0) == "decoded"
+        self.thread.join(LONG)
+        assert not self.thread.is_alive()
+
+
+@native
 def test_shutdown_while_a_thread_decodes_a_result_for_a_callback():
-    executor = ProcessPoolExecutor(1, mp_context=context)
-    called, hold = threading.Event(), threading.Event()
-    busy = executor.submit(identity, 1)
-    busy.add_done_callback(lambda future: called.set() or hold.wait(LONG))
-    assert called.wait(LONG)  # the executor's thread is busy: another one takes what comes
-    heard, gate = threading.Event(), context.Event()
-    future = executor.submit(make_decoded_slowly, gate)
-    future.add_done_callback(lambda future: heard.set())
-    waiter = threading.Thread(target=future.result)
-    waiter.start()
-    gate.set()
-    assert DecodedSlowly.began.wait(LONG)
-    executor.shutdown(wait=False)
-    thread = next(thread for thread in threading.enumerate() if thread.name == "ExecutorManagerThread")
-    hold.set()
-    thread.join(0.3)  # it must not end yet, and would before long
-    DecodedSlowly.gate.set()
-    assert heard.wait(LONG)
-    waiter.join(LONG)
-    assert future.result(0) == "decoded"
-    thread.join(LONG)
-    assert not thread.is_alive()
+    decoding = Decoding()
+    decoding.executor.shutdown(wait=False)
+    decoding.hold.set()
+    decoding.thread.join(0.3)  # it must not end yet, and would before long
+    decoding.ends()
+
+
+@native
+def test_a_death_while_a_thread_decodes_a_result_for_a_callback():
+    decoding = Decoding()
+    for process in decoding.executor._processes.values():
+        process.kill()
+    decoding.hold.set()
+    decoding.thread.join(LONG)
+    assert decoding.executor._broken
+    decoding.ends()
 
 
 def test_shutdown_that_cancels():

@@ -91,6 +91,7 @@ class ExecutorSupervisor(Supervisor):
         self.by_pid = {}
         self.on_worker_death = on_worker_death
         self._executor = weakref.ref(executor, self._executor_is_gone)
+        self._ended = False  # whether the thread has
         self._attended = 0  # futures that somebody wants to hear of
         self.watching = False  # whether the thread looks after tasks that nobody may ever ask for
         self._look_at = None  # when it fetches what has come by then; None: it fetches everything as it comes
@@ -133,7 +134,18 @@ class ExecutorSupervisor(Supervisor):
         try:
             super()._watch()
         finally:
+            self._ended = True
+            self._run_later()
             self._thread = None  # the standard library's is gone when its executor is, without a garbage collection
+
+    def on_thread(self):
+        """Whether callbacks may be called here: on the thread, or anywhere once that has ended."""
+        return self._ended or super().on_thread()
+
+    def call_later(self, function, *arguments):
+        super().call_later(function, *arguments)
+        if self._ended:  # since the caller asked
+            self._run_later()
 
     def _executor_is_gone(self, _, finalizing=sys.is_finalizing):
         if not finalizing():  # at the end of the program all is over, and the names of this module may be gone
