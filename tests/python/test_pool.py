@@ -818,7 +818,7 @@ def test_the_timeout_of_the_tasks_of_a_map(forked):
     with pytest.raises(mpfast.TimeoutError):
         forked.map(_wait_at_two, [(i, event) for i in range(4)], chunksize=1, task_timeout=0.1)
     # Long enough for the others, however busy the machine is.
-    iterator = forked.imap(_wait_at_two, [(i, event) for i in range(4)], task_timeout=2)
+    iterator = forked.imap(_wait_at_two, [(i, event) for i in range(4)], task_timeout=5)
     assert [next(iterator), next(iterator)] == [0, 1]
     with pytest.raises(mpfast.TimeoutError):
         next(iterator)
