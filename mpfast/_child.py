@@ -183,13 +183,12 @@ def _import_main_by_name(name):
 
 
 def _import_main_by_path(path):
-    if path not in _compiled:
-        if os.path.splitext(os.path.basename(path))[0] == "ipython" or has_main(path):
-            return
-        if not os.path.isfile(path) or not path.endswith(".py"):
-            from multiprocessing import spawn
-            spawn._fixup_main_from_path(path)
-            return
+    if os.path.splitext(os.path.basename(path))[0] == "ipython" or has_main(path):
+        return
+    if path not in _compiled and (not os.path.isfile(path) or not path.endswith(".py")):
+        from multiprocessing import spawn
+        spawn._fixup_main_from_path(path)
+        return
     _run_main(code_of(path), path, dict(__cached__=None, __loader__=None, __package__="", __spec__=None))
 
 

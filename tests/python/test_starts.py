@@ -274,6 +274,23 @@ if __name__ == "__main__":
     assert python("program.py").stdout == expected
 
 
+@pytest.mark.parametrize("method", ("spawn", "forkserver"))
+def test_a_main_module_named_ipython_is_not_run_in_children(python, tmp_path, method):
+    (tmp_path / "ipython.py").write_text("""
+import sys
+import mpfast
+print(__name__, flush=True)
+if __name__ == "__main__":
+    p = mpfast.get_context(sys.argv[1]).Process(target=print, args=("child",))
+    p.start()
+    p.join()
+""")
+    # A fork server that preloads the main module is not told of the exception.
+    lines = python("ipython.py", method).stdout.splitlines()
+    assert (lines[0], lines[-1]) == ("__main__", "child")
+    assert method == "forkserver" or len(lines) == 2
+
+
 def test_another_fork_server_preloads_other_modules(python, tmp_path):
     (tmp_path / "program.py").write_text(PRELOADING % "(['this'], {}), (['wave'], {}), (['colorsys', 'not_there'], {})")
     assert python("program.py").stdout.splitlines()[-3:] == ["True"] * 3
