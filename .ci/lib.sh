@@ -13,6 +13,13 @@ fail() {        # name reason
     result "$1" 0 1 0
 }
 
+# What a log says of its failures, the names first: whoever reads may see the beginning only.
+show_failure() {        # log
+    grep -aE '^(FAILED|ERROR) ' "$1" | cut -c1-300
+    grep -aE '^E  ' "$1" | cut -c1-300 | head -n 20
+    tail -n "${CI_LOG_LINES:-150}" "$1" | grep -avE '^[.sxXFE]+ *(\[ *[0-9]+%\])?$'
+}
+
 # Runs a command; keeps its log; reads "N passed", "N failed", "N skipped", "N errors" off its last lines where they
 # stand there, else counts the step itself.
 step() {        # name seconds command...
@@ -37,7 +44,7 @@ step() {        # name seconds command...
     result "$name" "$passed" "$failed" "$skipped"
     if [[ $failed != 0 ]]; then
         say "FAILED $name after $((SECONDS - began)) s (exit status $status$([[ $status == 124 || $status == 137 ]] && echo ', out of time'))"
-        sed "s|^|    $name: |" < <(tail -n "${CI_LOG_LINES:-150}" "$log")
+        show_failure "$log" | sed "s|^|    $name: |"
     else
         say "passed $name in $((SECONDS - began)) s: $passed passed, $skipped skipped"
     fi
