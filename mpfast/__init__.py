@@ -12,9 +12,8 @@ the native part is in use.
 """
 import multiprocessing as _stdlib
 import sys
-from importlib import import_module as _import_module
 
-from . import _errors, _native, context
+from . import _errors, _mirror, _native, context
 from ._errors import OwnerDied, OwnerDiedWarning, WorkerLostError
 from ._version import VERSION as __version__
 
@@ -80,7 +79,7 @@ def __getattr__(name):
         from ._group import ProcessGroup
         return ProcessGroup
     if name in _SUBMODULES:
-        return _import_module(f"{__name__}.{name}")
+        return _mirror.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

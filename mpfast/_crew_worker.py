@@ -1,7 +1,6 @@
 """What a worker process of a crew runs, and what it leaves behind when it crashes."""
 import faulthandler
 import os
-import signal
 import stat
 
 
@@ -61,6 +60,7 @@ def _follow_parent():
 def _follow_pipe(parent):
     # The kernel sends a signal of our choice when the other end of a pipe closes, and the parent alone has that end.
     import fcntl
+    import signal
     try:
         sentinel = parent.sentinel
         if not stat.S_ISFIFO(os.fstat(sentinel).st_mode):
@@ -99,5 +99,6 @@ def work(crew, slot, initializer, initargs, maxtasks, max_memory, stacks, wrap=_
             initializer(*initargs)
         reason = _core.crew_work(crew, slot, wrap, unencodable, maxtasks, max_memory, undecodable)
     except KeyboardInterrupt:
+        import signal
         raise SystemExit(-signal.SIGINT & 0xff) from None  # the parent was interrupted too, and says so
     util.debug("worker exiting: %s", reason)

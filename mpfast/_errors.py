@@ -1,5 +1,4 @@
 """What the standard library has no exception for.  The classes are the extension's; without it nothing raises them."""
-import signal
 from multiprocessing import ProcessError
 
 from . import _native
@@ -57,6 +56,7 @@ class WorkerLostError(ProcessError):
         """The name of the signal that killed it, or None."""
         if self.exitcode is None or self.exitcode >= 0:
             return None
+        import signal
         try:
             return signal.Signals(-self.exitcode).name
         except ValueError:

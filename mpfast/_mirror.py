@@ -9,9 +9,14 @@ program replaces at run time is replaced for both.
 """
 import sys
 import types
-from importlib import import_module
 
 from . import _native
+
+
+def import_module(name):
+    """The module *name*; as ``importlib.import_module``, which is a module more to import in every child."""
+    __import__(name)
+    return sys.modules[name]
 
 
 def stdlib_name(name):

@@ -4,13 +4,11 @@ Which start method a process uses is kept in one place, the standard library's d
 package, it is the same for both, and it reaches children as it always did.
 """
 import copyreg
-import functools
-import importlib
 import multiprocessing.context as _stdlib
 import sys
 
 from . import _native
-from ._mirror import mirror
+from ._mirror import import_module, mirror
 
 mirror(__name__)
 
@@ -21,7 +19,7 @@ class _Submodules:
     """This package's modules as attributes, imported when first asked for; cheaper than an import statement each time."""
 
     def __getattr__(self, name):
-        module = self.__dict__[name] = importlib.import_module(f"{__package__}.{name}")
+        module = self.__dict__[name] = import_module(f"{__package__}.{name}")
         return module
 
 
@@ -164,9 +162,8 @@ class DefaultContext(_Factories, _stdlib.DefaultContext):
     Process = Process
     _own_state = None
 
-    @functools.wraps(_stdlib.DefaultContext.__init__)
-    def __init__(self, *args, **kwargs):
-        self._own_state = _stdlib.DefaultContext(*args, **kwargs)
+    def __init__(self, context):
+        self._own_state = _stdlib.DefaultContext(context)
 
     @classmethod
     def _of_the_process(cls):

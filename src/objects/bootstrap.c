@@ -24,6 +24,7 @@
 #include <frameobject.h>
 #include <unistd.h>
 
+#include "objects/errors.h"
 #include "objects/state.h"
 #include "objects/types.h"
 
@@ -319,15 +320,7 @@ bootstrap_finally(struct bootstrap *b, int (*step)(struct bootstrap *))
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    int error = step(b);
-    if (error == 0) {
-        PyErr_Restore(type, value, traceback);
-        return 0;
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
-    return -1;
+    return mpf_errors_finally(step(b), type, value, traceback);
 }
 
 PyDoc_STRVAR(bootstrap_run_doc,

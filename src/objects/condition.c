@@ -142,14 +142,7 @@ condition_restore(PyObject *op, long held)
             Py_XDECREF(taken);
         }
     }
-    if (done == 0) {
-        PyErr_Restore(type, value, traceback);
-        return 0;
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
-    return -1;
+    return mpf_errors_finally(done, type, value, traceback);
 }
 
 static PyObject *

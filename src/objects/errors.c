@@ -13,6 +13,7 @@
 #include "objects/errors.h"
 
 #include <errno.h>
+#include <stdbool.h>
 
 PyObject *
 mpf_errors_raise(int error)
@@ -37,6 +38,19 @@ mpf_errors_raise(int error)
 }
 
 int
+mpf_errors_finally(int rc, PyObject *type, PyObject *value, PyObject *traceback)
+{
+    if (rc == 0) {
+        PyErr_Restore(type, value, traceback);
+        return 0;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return rc;
+}
+
+int
 mpf_errors_owner_died(struct mpf_state *state, PyObject *what)
 {
     const char *name = Py_TYPE(what)->tp_name;
@@ -48,6 +62,46 @@ mpf_errors_owner_died(struct mpf_state *state, PyObject *what)
     }
     return PyErr_WarnFormat(state->owner_died_warning, 1, "the process that held this %s was killed: "
                             "what the %s protects may be half changed", name, name);
+}
+
+/* Borrowed reference to the module queue's exception, or NULL with another one. `slot`, where it is kept, is filled at the
+ * first use: few children raise one, and the module imports others. */
+static PyObject *
+errors_of_queue(PyObject **slot, const char *name)
+{
+    PyObject *known = __atomic_load_n(slot, __ATOMIC_ACQUIRE); /* pairs with the release below */
+    if (known != NULL) {
+        return known;
+    }
+    PyObject *module = PyImport_ImportModule("queue");
+    PyObject *exception = module != NULL ? PyObject_GetAttrString(module, name) : NULL;
+    Py_XDECREF(module);
+    if (exception != NULL &&
+        !__atomic_compare_exchange_n(slot, &known, exception, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        Py_DECREF(exception); /* another thread was first */
+        return known;
+    }
+    return exception; /* borrowed: the slot has stolen the reference */
+}
+
+PyObject *
+mpf_errors_raise_full(struct mpf_state *state, PyObject *value)
+{
+    PyObject *full = errors_of_queue(&state->queue_full, "Full");
+    if (full != NULL) {
+        PyErr_SetObject(full, value != NULL ? value : Py_None);
+    }
+    return NULL;
+}
+
+PyObject *
+mpf_errors_raise_empty(struct mpf_state *state)
+{
+    PyObject *empty = errors_of_queue(&state->queue_empty, "Empty");
+    if (empty != NULL) {
+        PyErr_SetNone(empty);
+    }
+    return NULL;
 }
 
 PyDoc_STRVAR(set_strict_doc,

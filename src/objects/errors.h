@@ -13,8 +13,18 @@ int mpf_errors_register(PyObject *module);
  *   anything else      OSError with that errno (lack of shared memory is an OSError, not a MemoryError) */
 PyObject *mpf_errors_raise(int error);
 
+/* The end of what a `finally` clause does: puts back what PyErr_Fetch() gave (stolen) where it did it, rc 0; with rc -1 the
+ * exception of its own stays. Returns rc. */
+int mpf_errors_finally(int rc, PyObject *type, PyObject *value, PyObject *traceback);
+
 /* Says that the owner of `what` ("Lock", ...) was killed: 0 warned; -1 with an exception set (OwnerDied in strict mode,
  * or the warning turned into an error by a filter): the caller then gives back what it took, and reports failure. */
 int mpf_errors_owner_died(struct mpf_state *state, PyObject *what);
+
+/* Sets queue.Full, whose argument is `value` (borrowed; NULL: none), and returns NULL. */
+PyObject *mpf_errors_raise_full(struct mpf_state *state, PyObject *value);
+
+/* Sets queue.Empty and returns NULL. */
+PyObject *mpf_errors_raise_empty(struct mpf_state *state);
 
 #endif

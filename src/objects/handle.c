@@ -12,8 +12,9 @@
  *
  * Invariants: the descriptor of an arena is handed to one popen at most once, however many handles go with it: the
  * popen's duplicates are kept in its attribute `_mpfast_passed`, by arena id, and what it keeps, by arena, offset and
- * generation. Where a popen takes no attributes, each handle passes a duplicate and has a ticket of its own. Whoever finds the arena mapped closes the duplicate it was given: only then is it
- * certain to be one (it is the same file), so that a number that was reused since is left alone.
+ * generation. Where a popen takes no attributes, each handle passes a duplicate and
+ * has a ticket of its own. Whoever finds the arena mapped closes the duplicate it was given: only then is it certain to be
+ * one (it is the same file), so that a number that was reused since is left alone.
  *
  * Callers: __getstate__ and __setstate__ of the types, attached to the interpreter.
  *
@@ -54,7 +55,24 @@ handle_spawning_popen(void)
     return popen;
 }
 
-/* New reference to popen.DupFd(popen.duplicate_for_child(fd)); Py_None for a popen that cannot pass descriptors. */
+/* Whether `wrapper` is the class for the descriptors of spawned processes. What it holds, and all that it holds, is the
+ * number that the child has the descriptor under; and the child imports a good deal to be told that by it. */
+static int
+handle_is_number(PyObject *wrapper)
+{
+    PyObject *name = PyType_Check(wrapper) ? PyObject_GetAttrString(wrapper, "__qualname__") : NULL;
+    PyObject *module = name != NULL ? PyObject_GetAttrString(wrapper, "__module__") : NULL;
+    int is = module != NULL && PyUnicode_Check(name) && PyUnicode_Check(module) &&
+             PyUnicode_CompareWithASCIIString(name, "_DupFd") == 0 &&
+             PyUnicode_CompareWithASCIIString(module, "multiprocessing.popen_spawn_posix") == 0;
+    Py_XDECREF(module);
+    Py_XDECREF(name);
+    PyErr_Clear();
+    return is;
+}
+
+/* New reference to popen.DupFd(popen.duplicate_for_child(fd)), or to the number in it; Py_None for a popen that cannot pass
+ * descriptors. */
 static PyObject *
 handle_duplicate(PyObject *popen, int fd)
 {
@@ -68,7 +86,9 @@ handle_duplicate(PyObject *popen, int fd)
     }
     PyObject *duplicate = NULL;
     PyObject *number = PyObject_CallMethod(popen, "duplicate_for_child", "i", fd);
-    if (number != NULL) {
+    if (number != NULL && handle_is_number(wrapper)) {
+        duplicate = number;
+    } else if (number != NULL) {
         duplicate = PyObject_CallFunctionObjArgs(wrapper, number, NULL);
         Py_DECREF(number);
     }
@@ -300,7 +320,7 @@ mpf_handle_register(PyObject *module)
 static int
 handle_detach(PyObject *duplicate)
 {
-    PyObject *number = PyObject_CallMethod(duplicate, "detach", NULL);
+    PyObject *number = PyLong_Check(duplicate) ? Py_NewRef(duplicate) : PyObject_CallMethod(duplicate, "detach", NULL);
     if (number == NULL) {
         return -2;
     }

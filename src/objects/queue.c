@@ -463,26 +463,13 @@ static PyType_Spec queue_joinable_spec = {
     .slots = queue_joinable_slots,
 };
 
-static int
-queue_import_exceptions(struct mpf_state *state)
-{
-    PyObject *exceptions = PyImport_ImportModule("queue");
-    if (exceptions == NULL) {
-        return -1;
-    }
-    state->queue_full = PyObject_GetAttrString(exceptions, "Full");
-    state->queue_empty = PyObject_GetAttrString(exceptions, "Empty");
-    Py_DECREF(exceptions);
-    return state->queue_full != NULL && state->queue_empty != NULL ? 0 : -1;
-}
-
 int
 mpf_queue_register(PyObject *module)
 {
     static const struct mpf_block_hooks hooks = {mpf_queue_recover, mpf_queue_destroy};
     struct mpf_state *state = mpf_state_of(module);
     mpf_block_set_hooks(MPF_BLOCK_QUEUE, &hooks);
-    if (queue_import_exceptions(state) < 0 || mpf_state_add_type(module, &queue_spec, NULL, &state->queue_type) < 0) {
+    if (mpf_state_add_type(module, &queue_spec, NULL, &state->queue_type) < 0) {
         return -1;
     }
     return mpf_state_add_type(module, &queue_joinable_spec, state->queue_type, NULL);

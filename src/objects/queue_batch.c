@@ -116,7 +116,7 @@ queue_put_batches(struct mpf_queue_object *queue, PyObject *iterator, struct mpf
     if (rc == -EAGAIN || rc == -ETIMEDOUT) {
         PyObject *count = PyLong_FromSsize_t(sent);
         if (count != NULL) {
-            PyErr_SetObject(state->queue_full, count);
+            mpf_errors_raise_full(state, count);
             Py_DECREF(count);
         }
         return NULL;

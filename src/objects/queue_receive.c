@@ -26,8 +26,7 @@ PyObject *
 mpf_queue_raise_get(struct mpf_state *state, int rc)
 {
     if (rc == -EAGAIN || rc == -ETIMEDOUT) {
-        PyErr_SetNone(state->queue_empty);
-        return NULL;
+        return mpf_errors_raise_empty(state);
     }
     if (rc == -EPIPE) {
         PyErr_SetNone(PyExc_EOFError);

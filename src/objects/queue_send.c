@@ -24,8 +24,7 @@ PyObject *
 mpf_queue_raise_put(struct mpf_state *state, int rc)
 {
     if (rc == -EAGAIN || rc == -ETIMEDOUT) {
-        PyErr_SetNone(state->queue_full);
-        return NULL;
+        return mpf_errors_raise_full(state, NULL);
     }
     return mpf_errors_raise(rc);
 }

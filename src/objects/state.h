@@ -15,7 +15,7 @@
     X(PyObject, owner_died) \
     X(PyObject, owner_died_warning) \
     X(PyObject, broken_barrier_error) /* threading's */ \
-    X(PyObject, queue_full) /* the module queue's */ \
+    X(PyObject, queue_full) /* the module queue's, NULL until they are raised */ \
     X(PyObject, queue_empty) \
     /* types that another file of objects/ has to recognise */ \
     X(PyTypeObject, lock_type) \
