@@ -260,7 +260,7 @@ def _child_of(former):
     runs_atexit = sys.version_info >= (3, 13)
     lean = _child.untouched(spawn, "_main", "prepare")
     loads, read, import_main, prepare_plainly = _pickle.loads, _core.read_start, _child.import_main, _child.prepare
-    end, set_inheritable = os._exit, os.set_inheritable
+    note, end, set_inheritable = _core.note_zygote, os._exit, os.set_inheritable
     bootstrap.note_stdin()
     prepare = bootstrap.prepare
 
@@ -301,6 +301,7 @@ def _child_of(former):
         finally:
             if runs_atexit:
                 atexit._run_exitfuncs()
+            note()
             end(code)
 
     return be_child

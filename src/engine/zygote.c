@@ -13,7 +13,7 @@
  * States of a child: asked for -> forked -> STARTED -> ENDED; of the spare: forked -> asked for -> STARTED -> ENDED. It is
  * the child itself that says STARTED, before anything else: a server that is killed meanwhile cannot leave a child
  * running that the client would ask for a second time. The spare is forked when nobody waits; what a fork costs
- * after it (copies of pages that are written) is then paid while somebody else's child runs.
+ * after it (copies of pages that are written) is then paid while somebody else's child runs: platform/written.c.
  *
  * Invariants: a child is waited for only here, so a pid in children[] is that child's. The server never waits for a
  * client: what does not fit into a socket is not sent.
@@ -41,6 +41,7 @@
 #include "platform/fault.h"
 #include "platform/follow.h"
 #include "platform/process.h"
+#include "platform/written.h"
 
 #define MAGIC 0x6d70667au
 #define KERNEL_FDS 253
@@ -78,6 +79,9 @@ struct mpf_zygote {
     struct pollfd *polled; /* control, signals, then the clients */
     unsigned polled_room;
 };
+
+/* Of the server and its children. NULL where it is not to be had. */
+static struct mpf_written *zygote_written;
 
 union descriptors {
     char bytes[CMSG_SPACE(sizeof(int) * KERNEL_FDS)];
@@ -166,6 +170,7 @@ int mpf_zygote_open(int control, struct mpf_zygote **zygote)
         return rc;
     }
     pthread_sigmask(SIG_BLOCK, &ends, &z->former_mask);
+    (void)mpf_written_open(&zygote_written); /* else spares wait as they are */
     *zygote = z;
     return 0;
 }
@@ -287,6 +292,12 @@ static int prepare_spare(struct mpf_zygote *z, struct mpf_zygote_child *child)
     return 0;
 }
 
+static bool nobody_waits(void *spare_socket)
+{
+    struct pollfd polled = {.fd = *(int *)spare_socket, .events = POLLIN};
+    return poll(&polled, 1, 0) == 0;
+}
+
 /* In the spare: waits for its request. */
 static int await_order(struct mpf_zygote_child *child)
 {
@@ -294,6 +305,7 @@ static int await_order(struct mpf_zygote_child *child)
     int fds[KERNEL_FDS];
     unsigned count;
     ssize_t size;
+    mpf_written_repeat(zygote_written, nobody_waits, &child->connection);
     do
         size = receive_message(child->connection, &order, sizeof order, fds, &count, 0);
     while (size == -EINTR);
@@ -440,7 +452,14 @@ int mpf_zygote_begin(struct mpf_zygote *z, struct mpf_zygote_child *child)
     return rc == -ECONNRESET ? -EPIPE : rc;
 }
 
-void mpf_zygote_close(struct mpf_zygote *z) { let_go(z, -1); }
+void mpf_zygote_note(void) { mpf_written_note(zygote_written); }
+
+void mpf_zygote_close(struct mpf_zygote *z)
+{
+    let_go(z, -1);
+    mpf_written_close(zygote_written);
+    zygote_written = NULL;
+}
 
 int mpf_zygote_ask(int control, bool follow, const int *fds, unsigned count, int *connection)
 {

@@ -50,6 +50,9 @@ void mpf_zygote_forked(struct mpf_zygote *zygote, struct mpf_zygote_child *child
  * 0; -EPIPE: who asked is not there any more, or nobody will ask, and the child should end; else -errno. */
 int mpf_zygote_begin(struct mpf_zygote *zygote, struct mpf_zygote_child *child);
 
+/* In a child that is about to end: notes what the next ones will need. Elsewhere nothing. */
+void mpf_zygote_note(void);
+
 void mpf_zygote_close(struct mpf_zygote *zygote);
 
 /* Asks for a child over `control`. fds: handed to the child, which gets duplicates. *connection: where the

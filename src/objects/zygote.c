@@ -97,6 +97,17 @@ zygote_serve(PyObject *Py_UNUSED(module), PyObject *argument)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(note_zygote_doc,
+"note_zygote($module, /)\n--\n\n"
+"In a child of the server that is about to end: note what children that are forked in advance will need.");
+
+static PyObject *
+zygote_note(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    mpf_zygote_note();
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(ask_zygote_doc,
 "ask_zygote($module, control, follow, fds, /)\n--\n\n"
 "Ask the server at the other end of the socket control for a child that gets duplicates of the descriptors fds (a list).\n\n"
@@ -172,6 +183,7 @@ zygote_hear(PyObject *Py_UNUSED(module), PyObject *args)
 
 static PyMethodDef zygote_functions[] = {
     {"serve_zygote", zygote_serve, METH_O, serve_zygote_doc},
+    {"note_zygote", zygote_note, METH_NOARGS, note_zygote_doc},
     {"ask_zygote", zygote_ask, METH_VARARGS, ask_zygote_doc},
     {"hear_zygote", zygote_hear, METH_VARARGS, hear_zygote_doc},
     {NULL, NULL, 0, NULL},

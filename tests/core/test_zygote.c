@@ -25,6 +25,7 @@ static void be_child(const struct mpf_zygote_child *child)
         _exit(44);
     if (what == 'k')
         raise(SIGKILL);
+    mpf_zygote_note();
     _exit(what);
 }
 
