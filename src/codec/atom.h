@@ -17,7 +17,11 @@
 static inline size_t
 mpf_atom_put_word(uint8_t *p, unsigned op, uint64_t value, size_t bytes)
 {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     uint64_t word = value << 8 | op;
+#else
+    uint64_t word = (uint64_t)op << 56 | value << (56 - 8 * bytes);
+#endif
     memcpy(p, &word, sizeof word);
     return 1 + bytes;
 }
