@@ -604,9 +604,11 @@ class Decoding:
         DecodedSlowly.began.clear()
         DecodedSlowly.gate.clear()
         self.executor = ProcessPoolExecutor(1, mp_context=context)
-        called, self.hold, gate = threading.Event(), threading.Event(), context.Event()
-        busy = self.executor.submit(identity, 1)
+        called, self.hold = threading.Event(), threading.Event()
+        first, gate = context.Event(), context.Event()
+        busy = self.executor.submit(first.wait, LONG)
         busy.add_done_callback(lambda future: called.set() or self.hold.wait(LONG))
+        first.set()
         assert called.wait(LONG)
         self.thread = self.executor._executor_manager_thread
         self.heard = threading.Event()
