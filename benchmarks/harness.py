@@ -70,8 +70,10 @@ class Worker:
     def __init__(self, name, quick):
         self._stderr = tempfile.TemporaryFile()
         command = [sys.executable, "-X", "faulthandler", counters.WORKER, "serve", name, "quick" if quick else "full"]
+        # Elsewhere children find what they import compiled; without this each one would compile the tasks of the rows.
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
-                                         start_new_session=True)
+                                         start_new_session=True, env=environment)
         self._answers = b""
 
     def ask(self, timeout, **command):
