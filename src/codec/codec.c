@@ -34,6 +34,7 @@ int
 mpf_codec_clear(struct mpf_codec *codec)
 {
     struct mpf_imports *im;
+    struct mpf_forking *f;
     if (!codec)
         return 0;
     for (int i = 0; i < MPF_CODEC_IDLE; i++) {
@@ -51,6 +52,9 @@ mpf_codec_clear(struct mpf_codec *codec)
     im = codec->imports;
     codec->imports = NULL;
     mpf_imports_free(im);
+    f = codec->forking;
+    codec->forking = NULL;
+    mpf_forking_free(f);
     return 0;
 }
 
@@ -72,7 +76,8 @@ mpf_codec_traverse(struct mpf_codec *codec, visitproc visit, void *arg)
             if (stop)
                 return stop;
         }
-    return mpf_imports_traverse(codec->imports, visit, arg);
+    int stop = mpf_imports_traverse(codec->imports, visit, arg);
+    return stop ? stop : mpf_forking_traverse(codec->forking, visit, arg);
 }
 
 PyObject *
@@ -126,7 +131,7 @@ static int
 encode_with(struct mpf_codec *codec, const struct mpf_imports *im, struct mpf_encoder *e, PyObject *obj)
 {
     int result;
-    if (mpf_imports_must_call_dumps(codec, im))
+    if (mpf_forking_must_call_dumps(codec, im))
         return mpf_pickling_encode_foreign(codec, e, obj);
     e->main_is_private = im->main_is_private;
     result = mpf_builtin_encode(e, obj);
@@ -158,7 +163,7 @@ encode_items_with(struct mpf_codec *codec, const struct mpf_imports *im, struct 
 {
     PyObject *list;
     int result = 1;
-    if (!mpf_imports_must_call_dumps(codec, im)) {
+    if (!mpf_forking_must_call_dumps(codec, im)) {
         e->main_is_private = im->main_is_private;
         result = mpf_builtin_encode_items(e, items, count);
     }
@@ -168,7 +173,7 @@ encode_items_with(struct mpf_codec *codec, const struct mpf_imports *im, struct 
     if (!list)
         return -1;
     mpf_encoder_reset(e);
-    result = mpf_imports_must_call_dumps(codec, im) ? mpf_pickling_encode_foreign(codec, e, list)
+    result = mpf_forking_must_call_dumps(codec, im) ? mpf_pickling_encode_foreign(codec, e, list)
                                                     : mpf_pickling_encode(codec, e, list);
     Py_DECREF(list);
     return result;
@@ -205,7 +210,7 @@ mpf_codec_encode(struct mpf_codec *codec, PyObject *obj, struct mpf_message *m)
     m->encoder = NULL;
     if (!im)
         return -1;
-    if (!mpf_imports_must_call_dumps(codec, im) && (m->bytes = mpf_atom_put(m->small, obj))) {
+    if (!mpf_forking_must_call_dumps(codec, im) && (m->bytes = mpf_atom_put(m->small, obj))) {
         m->flat = m->small;
         return 0;
     }

@@ -1,12 +1,11 @@
 /*
- * Purpose: what the codec needs from the modules pickle, copyreg and multiprocessing.reduction, and whether the program has
- * changed ForkingPickler.
+ * Purpose: what the codec needs from modules that every process has or that cost little, and how it asks for others.
  *
  * Layout: no shared memory.
  *
  * States: of a codec: without imports -> with imports, once, by whichever thread is first.
  *
- * Invariants: constant once published, but for codec->version, which only saves work.
+ * Invariants: constant once published.
  *
  * Callers: the codec's files, attached to the interpreter.
  *
@@ -14,34 +13,6 @@
  */
 #include "codec/internal.h"
 #include "codec/sink.h"
-
-/* New reference to the class's own dictionary. */
-static PyObject *
-class_dict(PyObject *cls)
-{
-#if PY_VERSION_HEX >= 0x030C0000
-    return PyType_GetDict((PyTypeObject *)cls);
-#else
-    return Py_NewRef(((PyTypeObject *)cls)->tp_dict);
-#endif
-}
-
-/* New reference, or NULL without an exception. */
-static PyObject *
-dict_get(PyObject *dict, PyObject *key)
-{
-#if PY_VERSION_HEX >= 0x030D0000
-    PyObject *value;
-    if (PyDict_GetItemRef(dict, key, &value) < 0)
-        PyErr_Clear();
-    return value;
-#else
-    PyObject *value = PyDict_GetItemWithError(dict, key); /* borrowed */
-    if (!value)
-        PyErr_Clear();
-    return Py_XNewRef(value);
-#endif
-}
 
 static PyObject *
 import_attribute(const char *module, const char *name)
@@ -93,49 +64,12 @@ new_names(const char *first, const char *second)
     return names;
 }
 
-/* The method `name` in the class's dictionary if it was defined by multiprocessing.reduction; else NULL. */
-static PyObject *
-own_method(PyObject *dict, PyObject *name)
-{
-    PyObject *method = dict_get(dict, name);
-    PyObject *module = method ? PyObject_GetAttrString(method, "__module__") : NULL;
-    if (!module || !PyUnicode_Check(module) ||
-        PyUnicode_CompareWithASCIIString(module, "multiprocessing.reduction") != 0)
-        Py_CLEAR(method);
-    Py_XDECREF(module);
-    PyErr_Clear();
-    return method;
-}
-
-static int
-look_at_class(struct mpf_imports *im)
-{
-    static const char *const hooks[] = {"dump", "reducer_override", "persistent_id", "dispatch_table"};
-    PyObject *dict;
-    im->forking_pickler = import_attribute("multiprocessing.reduction", "ForkingPickler");
-    if (!im->forking_pickler)
-        return -1;
-    if (!PyType_Check(im->forking_pickler)) {
-        PyErr_SetString(PyExc_TypeError, "multiprocessing.reduction.ForkingPickler is not a class");
-        return -1;
-    }
-    dict = class_dict(im->forking_pickler);
-    im->own_dumps = own_method(dict, im->str_dumps);
-    im->own_init = own_method(dict, im->str_init);
-    im->own_size = PyDict_GET_SIZE(dict);
-    for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++)
-        if (PyDict_GetItemString(dict, hooks[i]))
-            Py_CLEAR(im->own_dumps);
-    Py_DECREF(dict);
-    return 0;
-}
-
 static int
 fill(struct mpf_imports *im)
 {
     im->main_is_private = is_main_private();
-    return (im->str_dumps = PyUnicode_InternFromString("dumps")) &&
-                   (im->str_init = PyUnicode_InternFromString("__init__")) &&
+    return (im->str_reduction = PyUnicode_InternFromString("multiprocessing.reduction")) &&
+                   (im->str_dumps = PyUnicode_InternFromString("dumps")) &&
                    (im->str_loads = PyUnicode_InternFromString("loads")) &&
                    (im->str_extra = PyUnicode_InternFromString("_extra_reducers")) &&
                    (im->str_table = PyUnicode_InternFromString("dispatch_table")) &&
@@ -144,10 +78,10 @@ fill(struct mpf_imports *im)
                    (im->copyreg_table = import_attribute("copyreg", "dispatch_table")) &&
                    (im->pickler_type = im->main_is_private ? import_attribute("mpfast._by_value", "PrivateMainPickler")
                                                            : import_attribute("_pickle", "Pickler")) &&
-                   (im->pickling_error = import_attribute("pickle", "PicklingError")) &&
-                   (im->unpickling_error = import_attribute("pickle", "UnpicklingError")) &&
-                   (im->find_class = new_find_class()) && (im->sink_type = mpf_sink_new_type()) &&
-                   look_at_class(im) == 0
+                   (im->pickling_error = import_attribute("_pickle", "PicklingError")) &&
+                   (im->unpickling_error = import_attribute("_pickle", "UnpicklingError")) &&
+                   (im->loads = import_attribute("_pickle", "loads")) && (im->find_class = new_find_class()) &&
+                   (im->sink_type = mpf_sink_new_type())
                ? 0
                : -1;
 }
@@ -174,10 +108,9 @@ mpf_imports_make(struct mpf_codec *codec)
 
 /* The objects in it, to be visited or dropped alike. */
 #define EACH_OBJECT(DO)                                                                                                \
-    DO(im->forking_pickler) DO(im->own_dumps) DO(im->own_init) DO(im->copyreg_table)                                   \
-    DO(im->pickler_type) DO(im->find_class) DO(im->pickling_error) DO(im->unpickling_error)                            \
-    DO(im->sink_type) DO(im->str_dumps) DO(im->str_init) DO(im->str_loads) DO(im->str_extra) DO(im->str_table)         \
-    DO(im->pickler_kwnames) DO(im->loads_kwnames)
+    DO(im->copyreg_table) DO(im->pickler_type) DO(im->loads) DO(im->find_class) DO(im->pickling_error)                 \
+    DO(im->unpickling_error) DO(im->sink_type) DO(im->str_reduction) DO(im->str_dumps) DO(im->str_loads)               \
+    DO(im->str_extra) DO(im->str_table) DO(im->pickler_kwnames) DO(im->loads_kwnames)
 
 void
 mpf_imports_free(struct mpf_imports *im)
@@ -199,29 +132,6 @@ mpf_imports_traverse(const struct mpf_imports *im, visitproc visit, void *arg)
     EACH_OBJECT(VISIT)
     return 0;
 #undef VISIT
-}
-
-bool
-mpf_imports_is_replaced(struct mpf_codec *codec, const struct mpf_imports *im)
-{
-    PyObject *dict, *dumps, *init;
-    bool same;
-    unsigned version;
-    if (!im->own_dumps || !im->own_init)
-        return true;
-    /* Asking for an attribute gives the class a version. One that changes after this has another. */
-    Py_XDECREF(PyObject_GetAttr(im->forking_pickler, im->str_dumps));
-    PyErr_Clear();
-    version = __atomic_load_n(&((PyTypeObject *)im->forking_pickler)->tp_version_tag, __ATOMIC_RELAXED);
-    dict = class_dict(im->forking_pickler);
-    dumps = dict_get(dict, im->str_dumps);
-    init = dict_get(dict, im->str_init);
-    same = dumps == im->own_dumps && init == im->own_init && PyDict_GET_SIZE(dict) == im->own_size;
-    Py_XDECREF(dumps);
-    Py_XDECREF(init);
-    Py_DECREF(dict);
-    __atomic_store_n(&codec->version, same ? version : 0, __ATOMIC_RELAXED);
-    return !same;
 }
 
 static PyObject *

@@ -64,21 +64,28 @@ mpf_raised_drop(struct mpf_raised *r)
 
 /* What the pickle path needs from Python modules: made by the first message that needs it, then constant. */
 struct mpf_imports {
-    PyObject *forking_pickler; /* multiprocessing.reduction.ForkingPickler */
-    PyObject *own_dumps, *own_init; /* its attributes when nobody has replaced them; NULL: somebody had */
-    Py_ssize_t own_size;       /* of its __dict__, then */
     PyObject *copyreg_table;   /* copyreg.dispatch_table */
     bool main_is_private;      /* no other process can import __main__: an interactive session, -c, standard input */
     PyObject *pickler_type;    /* _pickle.Pickler, or a subclass for a private __main__ */
+    PyObject *loads;           /* _pickle.loads */
     PyObject *find_class;      /* of an Unpickler of our own */
     PyObject *pickling_error, *unpickling_error;
     PyObject *sink_type;
-    PyObject *str_dumps, *str_init, *str_loads, *str_extra, *str_table; /* interned */
+    PyObject *str_reduction, *str_dumps, *str_loads, *str_extra, *str_table; /* interned */
     PyObject *pickler_kwnames, *loads_kwnames;
+};
+
+/* multiprocessing.reduction.ForkingPickler: made when a message needs it or the program has its module, then constant. */
+struct mpf_forking {
+    PyObject *pickler;              /* the class */
+    PyObject *own_dumps, *own_init; /* its attributes when nobody has replaced them; NULL: somebody had */
+    Py_ssize_t own_size;            /* of its __dict__, then */
+    PyObject *str_init;
 };
 
 struct mpf_codec {
     struct mpf_imports *imports; /* or NULL; set once */
+    struct mpf_forking *forking; /* or NULL; set once */
     unsigned version;            /* ForkingPickler's tp_version_tag when it was last found unchanged, or 0 */
     struct mpf_encoder *idle[MPF_CODEC_IDLE];
 #ifndef Py_GIL_DISABLED
@@ -103,15 +110,35 @@ int mpf_imports_traverse(const struct mpf_imports *im, visitproc visit, void *ar
  * another thread that is loading it. */
 PyObject *mpf_imports_module(PyObject *name);
 
-/* Whether ForkingPickler is not what the standard library made it: replaced dumps or __init__, new attributes. */
-bool mpf_imports_is_replaced(struct mpf_codec *codec, const struct mpf_imports *im);
-static inline bool
-mpf_imports_must_call_dumps(struct mpf_codec *codec, const struct mpf_imports *im)
+/* Borrowed by the caller, or NULL with an exception set. */
+const struct mpf_forking *mpf_forking_make(struct mpf_codec *codec, const struct mpf_imports *im);
+static inline const struct mpf_forking *
+mpf_forking_known(struct mpf_codec *codec)
 {
+    return __atomic_load_n(&codec->forking, __ATOMIC_ACQUIRE); /* pairs with the release in mpf_forking_make */
+}
+static inline const struct mpf_forking *
+mpf_forking_get(struct mpf_codec *codec, const struct mpf_imports *im)
+{
+    const struct mpf_forking *f = mpf_forking_known(codec);
+    return f ? f : mpf_forking_make(codec, im);
+}
+void mpf_forking_free(struct mpf_forking *f);
+int mpf_forking_traverse(const struct mpf_forking *f, visitproc visit, void *arg);
+
+/* The same, but NULL without an exception where this process has not imported the module. */
+const struct mpf_forking *mpf_forking_if_loaded(struct mpf_codec *codec, const struct mpf_imports *im);
+
+/* Whether the class is not what the standard library made it, so that its dumps has to be called. */
+bool mpf_forking_has_changed(struct mpf_codec *codec, const struct mpf_imports *im);
+static inline bool
+mpf_forking_must_call_dumps(struct mpf_codec *codec, const struct mpf_imports *im)
+{
+    const struct mpf_forking *f = mpf_forking_known(codec);
     /* Any change of a class gives it another version, or 0. */
-    unsigned version = __atomic_load_n(&((PyTypeObject *)im->forking_pickler)->tp_version_tag, __ATOMIC_RELAXED);
+    unsigned version = f ? __atomic_load_n(&((PyTypeObject *)f->pickler)->tp_version_tag, __ATOMIC_RELAXED) : 0;
     unsigned known = __atomic_load_n(&codec->version, __ATOMIC_RELAXED);
-    return (version == 0 || version != known) && mpf_imports_is_replaced(codec, im);
+    return (version == 0 || version != known) && mpf_forking_has_changed(codec, im);
 }
 
 /* Calls ForkingPickler.dumps. */

@@ -101,9 +101,9 @@ table_add(PyObject *table, PyObject *from, struct snapshot *s)
 
 /* Makes the table what ForkingPickler's constructor would have made it now. */
 static int
-table_refresh(struct mpf_pickler *p, const struct mpf_imports *im)
+table_refresh(struct mpf_pickler *p, const struct mpf_imports *im, const struct mpf_forking *f)
 {
-    PyObject *extra = PyObject_GetAttr(im->forking_pickler, im->str_extra);
+    PyObject *extra = PyObject_GetAttr(f->pickler, im->str_extra);
     int result = -1;
     if (!extra)
         return -1;
@@ -231,14 +231,14 @@ finish(struct mpf_encoder *e)
 }
 
 static int
-dump(struct mpf_encoder *e, PyObject *obj, const struct mpf_imports *im)
+dump(struct mpf_encoder *e, PyObject *obj, const struct mpf_imports *im, const struct mpf_forking *f)
 {
     struct mpf_pickler *p = e->pickler;
     PyObject *done;
     if (!p && !(p = pickler_new(im)))
         return -1;
     e->pickler = NULL; /* nobody else's while it runs, not even when it fails */
-    if (table_refresh(p, im) < 0) {
+    if (table_refresh(p, im, f) < 0) {
         mpf_pickling_free(p);
         return -1;
     }
@@ -264,7 +264,7 @@ dump(struct mpf_encoder *e, PyObject *obj, const struct mpf_imports *im)
 /* Once more with cloudpickle, which sends by value what cannot go by reference. Called with the first dump's exception
  * set; that is the one to be raised when there is no cloudpickle or it fails as well. */
 static int
-dump_by_value(struct mpf_encoder *e, PyObject *obj, const struct mpf_imports *im)
+dump_by_value(struct mpf_encoder *e, PyObject *obj, const struct mpf_imports *im, const struct mpf_forking *f)
 {
     PyObject *module, *function, *sink = NULL, *extra = NULL, *done = NULL;
     struct mpf_raised raised;
@@ -272,7 +272,7 @@ dump_by_value(struct mpf_encoder *e, PyObject *obj, const struct mpf_imports *im
     mpf_raised_take(&raised);
     module = PyImport_ImportModule("mpfast._by_value");
     function = module ? PyObject_GetAttrString(module, "dump") : NULL;
-    if (function && begin(e) == 0 && (extra = PyObject_GetAttr(im->forking_pickler, im->str_extra)) &&
+    if (function && begin(e) == 0 && (extra = PyObject_GetAttr(f->pickler, im->str_extra)) &&
         (sink = mpf_sink_new(im->sink_type))) {
         mpf_sink_set(sink, e);
         done = PyObject_CallFunctionObjArgs(function, obj, sink, extra, NULL);
@@ -298,12 +298,13 @@ int
 mpf_pickling_encode(struct mpf_codec *codec, struct mpf_encoder *e, PyObject *obj)
 {
     const struct mpf_imports *im = mpf_imports_get(codec);
-    if (!im || begin(e) < 0)
+    const struct mpf_forking *f = im ? mpf_forking_get(codec, im) : NULL;
+    if (!f || begin(e) < 0)
         return -1;
-    if (dump(e, obj, im) < 0) {
+    if (dump(e, obj, im, f) < 0) {
         if (!PyErr_ExceptionMatches(im->pickling_error) && !PyErr_ExceptionMatches(PyExc_AttributeError))
             return -1;
-        if (dump_by_value(e, obj, im) < 0)
+        if (dump_by_value(e, obj, im, f) < 0)
             return -1;
     }
     return finish(e);
@@ -313,13 +314,14 @@ int
 mpf_pickling_encode_foreign(struct mpf_codec *codec, struct mpf_encoder *e, PyObject *obj)
 {
     const struct mpf_imports *im = mpf_imports_get(codec);
+    const struct mpf_forking *f = im ? mpf_forking_get(codec, im) : NULL;
     const uint8_t op = MPF_OP_FOREIGN;
     PyObject *data;
     Py_buffer view;
     int result = -1;
-    if (!im)
+    if (!f)
         return -1;
-    data = PyObject_CallMethodOneArg(im->forking_pickler, im->str_dumps, obj);
+    data = PyObject_CallMethodOneArg(f->pickler, im->str_dumps, obj);
     if (!data)
         return -1;
     if (PyObject_GetBuffer(data, &view, PyBUF_CONTIG_RO) == 0) {
@@ -388,9 +390,12 @@ take_buffers(struct mpf_codec *codec, const uint8_t *data, size_t bytes, size_t 
 
 /* New reference: pickle.loads, or what the program has put in its place. */
 static PyObject *
-current_loads(const struct mpf_imports *im)
+current_loads(struct mpf_codec *codec, const struct mpf_imports *im)
 {
-    return PyObject_GetAttr(im->forking_pickler, im->str_loads);
+    const struct mpf_forking *f = mpf_forking_if_loaded(codec, im);
+    if (f)
+        return PyObject_GetAttr(f->pickler, im->str_loads);
+    return PyErr_Occurred() ? NULL : Py_NewRef(im->loads);
 }
 
 PyObject *
@@ -415,7 +420,7 @@ mpf_pickling_decode(struct mpf_codec *codec, const uint8_t *data, size_t bytes, 
             return NULL;
     }
     mpf_heap_expect((size_t)length);
-    loads = current_loads(im);
+    loads = current_loads(codec, im);
     if (loads)
         pickle = PyMemoryView_FromMemory((char *)data + HEADER_BYTES, (Py_ssize_t)length, PyBUF_READ);
     if (pickle) {
@@ -432,7 +437,7 @@ PyObject *
 mpf_pickling_decode_foreign(struct mpf_codec *codec, const uint8_t *data, size_t bytes)
 {
     const struct mpf_imports *im = mpf_imports_get(codec);
-    PyObject *loads = im ? current_loads(im) : NULL;
+    PyObject *loads = im ? current_loads(codec, im) : NULL;
     mpf_heap_expect(bytes);
     PyObject *pickle = loads ? mpf_codec_bytes(data + 1, bytes - 1) : NULL;
     PyObject *obj = pickle ? PyObject_CallOneArg(loads, pickle) : NULL;

@@ -381,6 +381,44 @@ def test_replaced_before_first_use(code):
     code(script)
 
 
+LATE = """
+import sys
+
+class Odd:
+    pass
+
+def imported():
+    return sorted({"multiprocessing.reduction", "queue", "socket"} & set(sys.modules))
+
+def register():
+    from multiprocessing.reduction import ForkingPickler
+    ForkingPickler.register(Odd, lambda odd: (str, ("reduced",)))
+
+def replace():
+    from multiprocessing.reduction import ForkingPickler
+    dumps = ForkingPickler.dumps
+    ForkingPickler.dumps = classmethod(lambda cls, obj, protocol=None: dumps(("seen", obj), protocol))
+
+def make(*items):
+    return [*items, Odd()]
+
+if __name__ == "__main__":
+    import mpfast
+    with mpfast.get_context("spawn").Pool(1) as pool:
+        print(pool.apply(imported), pool.apply(tuple, ([1, "a"],)), pool.apply(imported))
+        pool.apply(register)
+        print(pool.apply(make, (1,)))
+        pool.apply(replace)
+        print(pool.apply(tuple, ([2],)))
+"""
+
+
+def test_reducers_and_dumps_of_a_child_that_imports_the_module_late(python, tmp_path):
+    (tmp_path / "late.py").write_text(LATE)
+    done = python("late.py")
+    assert done.stdout.splitlines() == ["[] (1, 'a') []", "[1, 'reduced']", "('seen', (2,))"], done.stderr
+
+
 # ---- functions ----------------------------------------------------------------------------------------------------------
 
 def test_function_by_reference():
