@@ -7,6 +7,7 @@ import functools
 import multiprocessing.context as _context
 import multiprocessing.process as _process
 import multiprocessing.util as _util
+import os
 import sys
 import threading
 
@@ -65,8 +66,8 @@ def _make():
     hook = getattr(threading, "_after_fork", None)
     if not (hasattr(hook, "__code__") and hook.__globals__ is vars(threading) and not hook.__code__.co_freevars):
         hook = None
-    return _core.Bootstrap(vars(_process), vars(_util), vars(_context), vars(threading), _report, hook, _nothing, exits,
-                           known)
+    return _core.Bootstrap(vars(_process), vars(_util), vars(_context), vars(threading), vars(os), _report, hook, _nothing,
+                           exits, known)
 
 
 bootstrap = _make()

@@ -32,6 +32,8 @@ class Mirror(types.ModuleType):
     """A module that answers for the names it does not define itself with those of the standard library's module."""
 
     def __getattr__(self, name):
+        if name == "__path__":  # the import system asks for it whenever a name is imported from here
+            raise AttributeError(f"module {self.__name__!r} is not a package")
         target = import_module(stdlib_name(self.__name__))
         try:
             return getattr(target, name)

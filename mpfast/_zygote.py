@@ -188,6 +188,7 @@ def main(control, state):
     _compile_main(state["main_path"])
     PathFinder.find_spec("nothing of this name")  # reads every directory that children search
     be_child = _child_of(former)
+    bootstrap.make_ahead()
     gc.collect()
     gc.freeze()
     bootstrap.skip_hook(bootstrap.is_single_threaded())

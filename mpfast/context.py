@@ -222,20 +222,17 @@ if sys.platform != "win32":
     class ForkProcess(_Process, _stdlib.ForkProcess):
         @staticmethod
         def _Popen(process_obj):
-            from .popen_fork import Popen
-            return Popen(process_obj)
+            return _submodules.popen_fork.Popen(process_obj)
 
     class SpawnProcess(_Process, _stdlib.SpawnProcess):
         @staticmethod
         def _Popen(process_obj):
-            from .popen_spawn_posix import Popen
-            return Popen(process_obj)
+            return _submodules.popen_spawn_posix.Popen(process_obj)
 
     class ForkServerProcess(_Process, _stdlib.ForkServerProcess):
         @staticmethod
         def _Popen(process_obj):
-            from .popen_forkserver import Popen
-            return Popen(process_obj)
+            return _submodules.popen_forkserver.Popen(process_obj)
 
     class ForkContext(_Factories, _stdlib.ForkContext):
         Process = ForkProcess

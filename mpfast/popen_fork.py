@@ -29,7 +29,7 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
     import time
 
     from . import _child, _core
-    from ._bootstrap import bootstrap
+    from ._bootstrap import _bootstrap, bootstrap
     from ._install import original
     from .util import Finalize, close_fds
 
@@ -145,34 +145,35 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
 
         def _launch(self, process_obj):
             parent = os.getpid()
-            self.pid, sentinel = _fork()
+            follow = bool(process_obj._config.get("daemon")) and _child.follows(process_obj)
+            self.pid, sentinel = _fork(process_obj, follow)
             if self.pid == 0:
-                _run(process_obj, parent, sentinel)
+                _run(process_obj, follow, parent, sentinel)
             self.sentinel = sentinel
             self.finalizer = Finalize(self, close_fds, (sentinel,))
 
 
-    def _fork():
+    def _fork(process_obj, follow):
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         intent = getattr(tracker, "_fork_intent", None)
         if intent is None:
-            return bootstrap.fork(os.fork)
+            return bootstrap.fork(os.fork, process_obj, None if _RUNS_ATEXIT else _bootstrap, follow)
         # The child of a process shares its tracker, that of a bare fork does not.
         intent.preserve_fd = True
         try:
-            return bootstrap.fork(os.fork)
+            return bootstrap.fork(os.fork, process_obj, None, follow)
         finally:
             intent.preserve_fd = False
 
 
-    def _run(process_obj, parent, sentinel):
+    def _run(process_obj, follow, parent, sentinel):
         """In the child: be *process_obj*."""
         code = 1
         try:
             if _RUNS_ATEXIT:
                 atexit._clear()
                 atexit.register(sys.modules["multiprocessing.util"]._exit_function)
-            if process_obj._config.get("daemon") and _child.follows(process_obj):
+            if follow:
                 _core.follow_parent(parent)
             code = process_obj._bootstrap(parent_sentinel=sentinel)
         finally:

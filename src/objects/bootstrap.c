@@ -6,8 +6,7 @@
  * pages of the function, of its code, of its names and of whatever it looks at: a reference count is a write. Nearly all that
  * is looked at here is borrowed.
  *
- * Layout: private memory only. A Bootstrap holds the dicts of the modules process, util, context and threading, and the
- * functions that were in them when it was made.
+ * Layout: private memory only, see bootstrap_type.c.
  *
  * States of a process object: entered -> running -> left, each as in BaseProcess._bootstrap. An exception before that is left
  * goes to `report`, a function of Python, which returns the exit code.
@@ -21,12 +20,9 @@
  */
 #include "objects/bootstrap.h"
 
-#include <frameobject.h>
 #include <unistd.h>
 
 #include "objects/errors.h"
-#include "objects/state.h"
-#include "objects/types.h"
 
 /* Calls what the module has under the name now. 0 or -1. */
 #define CALL(module, name) bootstrap_call(PyDict_GetItemWithError(b->module, b->known_name_##name))
@@ -55,9 +51,8 @@ mpf_bootstrap_is_known(struct bootstrap *b)
     return known;
 }
 
-/* Whether the object has what BaseProcess has under the name, `base`. */
-static bool
-bootstrap_inherits(PyObject *object, PyObject *attributes, PyObject *name, PyObject *base)
+bool
+mpf_bootstrap_inherits(PyObject *object, PyObject *attributes, PyObject *name, PyObject *base)
 {
     if (PyDict_GetItemWithError(attributes, name) != NULL) {
         return false;
@@ -141,7 +136,7 @@ bootstrap_set_family(struct bootstrap *b, PyObject *process, PyObject *attribute
     PyObject *parent = NULL;
     int error = -1;
     if (pid != NULL && SET(process, _current_process, process) == 0) {
-        parent = PyObject_CallFunctionObjArgs(b->known__ParentProcess, name, pid, sentinel, NULL);
+        parent = mpf_bootstrap_take_family(b, name, pid, sentinel);
         error = parent != NULL ? SET(process, _parent_process, parent) : -1;
     }
     Py_XDECREF(parent);
@@ -163,7 +158,7 @@ bootstrap_set_native_id(struct bootstrap *b)
 static int
 bootstrap_after_fork(struct bootstrap *b, PyObject *process, PyObject *attributes)
 {
-    if (!bootstrap_inherits(process, attributes, b->str__after_fork, b->after_fork)) {
+    if (!mpf_bootstrap_inherits(process, attributes, b->str__after_fork, b->after_fork)) {
         PyObject *result = PyObject_CallMethodNoArgs(process, b->str__after_fork);
         Py_XDECREF(result);
         return result != NULL ? 0 : -1;
@@ -179,6 +174,17 @@ bootstrap_after_fork(struct bootstrap *b, PyObject *process, PyObject *attribute
     return none ? 0 : CALL(util, _run_after_forkers);
 }
 
+/* Keeps what the child is to have anew, and what nobody would notice the end of. */
+static void
+bootstrap_keep_former(struct bootstrap *b)
+{
+    PyObject *children = GET(process, _children);
+    Py_XSETREF(b->former_counter, Py_XNewRef(GET(process, _process_counter)));
+    if (children != NULL && PySet_CheckExact(children) && PySet_GET_SIZE(children) == 0) {
+        Py_XSETREF(b->former_children, Py_NewRef(children));
+    }
+}
+
 /* All that comes before the program's function. */
 static int
 bootstrap_enter(struct bootstrap *b, PyObject *process, PyObject *attributes, PyObject *sentinel)
@@ -186,8 +192,9 @@ bootstrap_enter(struct bootstrap *b, PyObject *process, PyObject *attributes, Py
     PyObject *method = PyObject_GetAttr(process, b->str__start_method);
     int error = method == NULL ? -1 : method != Py_None ? mpf_bootstrap_set_context(b, method) : 0;
     Py_XDECREF(method);
-    PyObject *counter = error == 0 ? PyObject_CallFunction(b->count, "i", 1) : NULL;
-    PyObject *children = counter != NULL ? PySet_New(NULL) : NULL;
+    PyObject *counter = error == 0 ? mpf_bootstrap_take_counter(b) : NULL;
+    PyObject *children = counter != NULL ? mpf_bootstrap_take_children(b) : NULL;
+    bootstrap_keep_former(b);
     PyObject *former = Py_XNewRef(GET(process, _current_process)); /* lives on until what it registered has run */
     if (children == NULL || SET(process, _process_counter, counter) < 0 || SET(process, _children, children) < 0 ||
         bootstrap_close_stdin(b) < 0 || bootstrap_set_family(b, process, attributes, sentinel) < 0 ||
@@ -210,7 +217,7 @@ bootstrap_call_target(struct bootstrap *b, PyObject *process, PyObject *attribut
     PyObject *result;
     *skipped = 1;
     if (target == NULL || args == NULL || kwargs == NULL || !PyTuple_CheckExact(args) || !PyDict_CheckExact(kwargs) ||
-        !bootstrap_inherits(process, attributes, b->str_run, b->run)) {
+        !mpf_bootstrap_inherits(process, attributes, b->str_run, b->run)) {
         result = PyObject_CallMethodNoArgs(process, b->str_run);
     } else {
         int wanted = PyObject_IsTrue(target);
@@ -248,6 +255,18 @@ bootstrap_exit(struct bootstrap *b)
     return CALL(util, _exit_function);
 }
 
+/* Whether the lock that the end of the main thread would release is the only one that threading would wait for. */
+static bool
+bootstrap_is_own_lock(struct bootstrap *b, PyObject *locks)
+{
+    PyObject *thread = PySet_GET_SIZE(locks) == 1 ? GET(threading, _main_thread) : NULL;
+    PyObject *lock = thread != NULL ? PyObject_GetAttr(thread, b->str__tstate_lock) : NULL;
+    bool own = lock != NULL && PySet_Contains(locks, lock) == 1;
+    Py_XDECREF(lock);
+    PyErr_Clear();
+    return own;
+}
+
 /* Waits for the other threads, where there are any. */
 static int
 bootstrap_join_threads(struct bootstrap *b)
@@ -256,7 +275,8 @@ bootstrap_join_threads(struct bootstrap *b)
     PyObject *locks = GET(threading, _shutdown_locks); /* gone since 3.13 */
     if (IS_KNOWN(threading, _shutdown) && active != NULL && PyDict_CheckExact(active) && PyDict_GET_SIZE(active) == 1 &&
         is_empty_dict(GET(threading, _limbo)) && callbacks != NULL && PyList_CheckExact(callbacks) &&
-        PyList_GET_SIZE(callbacks) == 0 && (locks == NULL || (PySet_CheckExact(locks) && PySet_GET_SIZE(locks) == 0))) {
+        PyList_GET_SIZE(callbacks) == 0 &&
+        (locks == NULL || (PySet_CheckExact(locks) && (PySet_GET_SIZE(locks) == 0 || bootstrap_is_own_lock(b, locks))))) {
         return 0;
     }
     return CALL(threading, _shutdown);
@@ -323,19 +343,9 @@ bootstrap_finally(struct bootstrap *b, int (*step)(struct bootstrap *))
     return mpf_errors_finally(step(b), type, value, traceback);
 }
 
-PyDoc_STRVAR(bootstrap_run_doc,
-"run($self, process, sentinel, /)\n--\n\n"
-"Do what BaseProcess._bootstrap does, and return the exit code; NotImplemented, with nothing done, where something of that\n"
-"was replaced or logging is on.");
-
-static PyObject *
-bootstrap_run(PyObject *self, PyObject *args)
+PyObject *
+mpf_bootstrap_run(struct bootstrap *b, PyObject *process, PyObject *sentinel)
 {
-    struct bootstrap *b = (struct bootstrap *)self;
-    PyObject *process, *sentinel;
-    if (!PyArg_ParseTuple(args, "OO:run", &process, &sentinel)) {
-        return NULL;
-    }
     PyObject *attributes = mpf_bootstrap_is_known(b) ? PyObject_GenericGetDict(process, NULL) : NULL;
     if (attributes == NULL) {
         bootstrap_drop_reserved(b);
@@ -358,227 +368,4 @@ bootstrap_run(PyObject *self, PyObject *args)
         Py_CLEAR(code);
     }
     return code;
-}
-
-PyDoc_STRVAR(bootstrap_note_stdin_doc,
-"note_stdin($self, /)\n--\n\n"
-"Take sys.stdin for what util._close_stdin() makes of it: children need not make it anew.");
-
-static PyObject *
-bootstrap_note_stdin(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    Py_XSETREF(((struct bootstrap *)self)->stdin_made, Py_XNewRef(PySys_GetObject("stdin")));
-    Py_RETURN_NONE;
-}
-
-/* New reference, or NULL with an exception. */
-static PyObject *
-bootstrap_import(const char *module, const char *name)
-{
-    PyObject *imported = PyImport_ImportModule(module);
-    PyObject *found = imported != NULL ? PyObject_GetAttrString(imported, name) : NULL;
-    Py_XDECREF(imported);
-    return found;
-}
-
-static int
-bootstrap_fill_names(struct bootstrap *b)
-{
-#define FILL(name) \
-    if ((b->str_##name = PyUnicode_InternFromString(#name)) == NULL) { \
-        return -1; \
-    }
-    BOOTSTRAP_NAMES(FILL)
-#undef FILL
-#define FILL(module, name) \
-    if ((b->known_name_##name = PyUnicode_InternFromString(#name)) == NULL) { \
-        return -1; \
-    }
-    BOOTSTRAP_KNOWN(FILL)
-#undef FILL
-    b->count = bootstrap_import("itertools", "count");
-    b->open = bootstrap_import("io", "open");
-    b->streams = PyDict_New();
-    return b->count != NULL && b->open != NULL && b->streams != NULL ? 0 : -1;
-}
-
-/* Looks up what is to be known; what is not there makes all of it unknown. */
-static void
-bootstrap_fill_known(struct bootstrap *b)
-{
-    PyObject *base = PyDict_GetItemString(b->process, "BaseProcess"); /* borrowed */
-    if (base == NULL || !PyType_Check(base)) {
-        b->known = false;
-        return;
-    }
-#define FILL(module, name) \
-    b->known_##name = Py_XNewRef(PyDict_GetItemWithError(b->module, b->known_name_##name)); \
-    b->known = b->known && b->known_##name != NULL;
-    BOOTSTRAP_KNOWN(FILL)
-#undef FILL
-    b->run = Py_XNewRef(PyDict_GetItemWithError(((PyTypeObject *)base)->tp_dict, b->str_run));
-    b->after_fork = Py_XNewRef(PyDict_GetItemWithError(((PyTypeObject *)base)->tp_dict, b->str__after_fork));
-    b->known = b->known && b->run != NULL && b->after_fork != NULL;
-}
-
-static void
-bootstrap_fill_hook(struct bootstrap *b, PyObject *hook, PyObject *nothing)
-{
-    if (!b->known || !PyFunction_Check(hook) || !PyFunction_Check(nothing)) {
-        return;
-    }
-    b->hook = Py_NewRef(hook);
-    b->hook_body = Py_NewRef(PyFunction_GET_CODE(hook));
-    b->no_body = Py_NewRef(PyFunction_GET_CODE(nothing));
-}
-
-static PyObject *
-bootstrap_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    static char *names[] = {"process", "util", "context", "threading", "report", "hook", "nothing", "exits", "known", NULL};
-    PyObject *process, *util, *context, *threading, *report, *hook, *nothing;
-    int exits, known;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!O!OOOpp:Bootstrap", names, &PyDict_Type, &process, &PyDict_Type,
-                                     &util, &PyDict_Type, &context, &PyDict_Type, &threading, &report, &hook, &nothing, &exits,
-                                     &known)) {
-        return NULL;
-    }
-    struct bootstrap *b = (struct bootstrap *)type->tp_alloc(type, 0);
-    if (b == NULL) {
-        return NULL;
-    }
-    b->process = Py_NewRef(process);
-    b->util = Py_NewRef(util);
-    b->context = Py_NewRef(context);
-    b->threading = Py_NewRef(threading);
-    b->report = Py_NewRef(report);
-    b->exits = exits;
-    b->reserved = -1;
-    b->known = known != 0;
-    if (bootstrap_fill_names(b) < 0) {
-        Py_DECREF(b);
-        return NULL;
-    }
-    bootstrap_fill_known(b);
-    bootstrap_fill_hook(b, hook, nothing);
-    if (PyErr_Occurred()) {
-        Py_CLEAR(b);
-    }
-    return (PyObject *)b;
-}
-
-static int
-bootstrap_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    struct bootstrap *b = (struct bootstrap *)self;
-#define VISIT(module) Py_VISIT(b->module);
-    BOOTSTRAP_MODULES(VISIT)
-#undef VISIT
-#define VISIT(module, name) Py_VISIT(b->known_##name);
-    BOOTSTRAP_KNOWN(VISIT)
-#undef VISIT
-    Py_VISIT(b->run);
-    Py_VISIT(b->after_fork);
-    Py_VISIT(b->report);
-    Py_VISIT(b->stdin_made);
-    Py_VISIT(b->streams);
-    Py_VISIT(b->hook);
-    Py_VISIT(Py_TYPE(self));
-    return 0;
-}
-
-static int
-bootstrap_clear(PyObject *self)
-{
-    struct bootstrap *b = (struct bootstrap *)self;
-#define CLEAR(module) Py_CLEAR(b->module);
-    BOOTSTRAP_MODULES(CLEAR)
-#undef CLEAR
-#define CLEAR(module, name) \
-    Py_CLEAR(b->known_##name); \
-    Py_CLEAR(b->known_name_##name);
-    BOOTSTRAP_KNOWN(CLEAR)
-#undef CLEAR
-#define CLEAR(name) Py_CLEAR(b->str_##name);
-    BOOTSTRAP_NAMES(CLEAR)
-#undef CLEAR
-    Py_CLEAR(b->run);
-    Py_CLEAR(b->after_fork);
-    Py_CLEAR(b->count);
-    Py_CLEAR(b->report);
-    Py_CLEAR(b->open);
-    Py_CLEAR(b->stdin_made);
-    Py_CLEAR(b->streams);
-    Py_CLEAR(b->hook);
-    Py_CLEAR(b->hook_body);
-    Py_CLEAR(b->no_body);
-    return 0;
-}
-
-static void
-bootstrap_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    (void)bootstrap_clear(self);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-static PyMethodDef bootstrap_methods[] = {
-    {"run", bootstrap_run, METH_VARARGS, bootstrap_run_doc},
-    {"fork", mpf_bootstrap_fork, METH_O, mpf_bootstrap_fork_doc},
-    {"is_single_threaded", mpf_bootstrap_is_single_threaded, METH_NOARGS,
-     PyDoc_STR("is_single_threaded($self, /)\n--\n\nWhether threading knows of the calling thread only.")},
-    {"skip_hook", mpf_bootstrap_skip_hook, METH_O,
-     PyDoc_STR("skip_hook($self, skip, /)\n--\n\nFrom now on do, or do not, without what threading does after a fork.")},
-    {"prepare", mpf_bootstrap_prepare, METH_O, mpf_bootstrap_prepare_doc},
-    {"note_stdin", bootstrap_note_stdin, METH_NOARGS, bootstrap_note_stdin_doc},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyType_Slot bootstrap_slots[] = {
-    {Py_tp_doc, "What a child does around the program's function, given the dicts of multiprocessing's modules."},
-    {Py_tp_new, bootstrap_new},
-    {Py_tp_dealloc, bootstrap_dealloc},
-    {Py_tp_traverse, bootstrap_traverse},
-    {Py_tp_clear, bootstrap_clear},
-    {Py_tp_methods, bootstrap_methods},
-    {0, NULL},
-};
-
-static PyType_Spec bootstrap_spec = {
-    .name = "mpfast._core.Bootstrap",
-    .basicsize = sizeof(struct bootstrap),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-    .slots = bootstrap_slots,
-};
-
-PyDoc_STRVAR(frame_doc,
-"frame($module, code, names, /)\n--\n\n"
-"Returns a frame of the code with the globals `names` that never runs: an entry of a traceback can be made of it.");
-
-static PyObject *
-bootstrap_frame(PyObject *Py_UNUSED(module), PyObject *args)
-{
-    PyObject *code, *names;
-    if (!PyArg_ParseTuple(args, "O!O!:frame", &PyCode_Type, &code, &PyDict_Type, &names)) {
-        return NULL;
-    }
-    return (PyObject *)PyFrame_New(PyThreadState_Get(), (PyCodeObject *)code, names, NULL);
-}
-
-static PyMethodDef bootstrap_functions[] = {
-    {"frame", bootstrap_frame, METH_VARARGS, frame_doc},
-    {"read_start", mpf_bootstrap_read_start, METH_O, mpf_bootstrap_read_start_doc},
-    {NULL, NULL, 0, NULL},
-};
-
-int
-mpf_bootstrap_register(PyObject *module)
-{
-    if (mpf_state_add_type(module, &bootstrap_spec, NULL, NULL) < 0) {
-        return -1;
-    }
-    return PyModule_AddFunctions(module, bootstrap_functions);
 }

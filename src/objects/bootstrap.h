@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-#define BOOTSTRAP_MODULES(X) X(process) X(util) X(context) X(threading)
+#define BOOTSTRAP_MODULES(X) X(process) X(util) X(context) X(threading) X(os)
 
 /* What must be in its module as it was when the Bootstrap was made: X(module, name). */
 #define BOOTSTRAP_KNOWN(X) \
@@ -29,7 +29,7 @@
     X(_finalizer_registry) X(_afterfork_registry) X(data) X(_after_fork) X(run) X(_target) X(_args) X(_kwargs) X(_exiting) \
     X(_active) X(_limbo) X(_dangling) X(__code__) X(_threading_atexits) X(_shutdown_locks) X(close) X(flush) X(_name) \
     X(_config) X(authkey) X(name) X(sys_path) X(sys_argv) X(dir) X(orig_dir) X(start_method) X(log_to_stderr) X(log_level) \
-    X(ORIGINAL_DIR)
+    X(ORIGINAL_DIR) X(_pid) X(_sentinel) X(_tstate_lock) X(_bootstrap) X(_exit)
 
 struct bootstrap {
     PyObject_HEAD
@@ -51,6 +51,9 @@ struct bootstrap {
     int reserved;               /* in a forked child: a descriptor of /dev/null that its parent has opened for it; or -1 */
     PyObject *hook, *hook_body; /* threading's after a fork, and its code; owned, NULL: it has none that is known */
     PyObject *no_body;          /* code that does nothing, owned */
+    PyObject *ahead_family, *ahead_name, *ahead_counter, *ahead_children; /* made for the next child; owned or NULL */
+    long ahead_pid;             /* ahead_family: of the process ahead_pid, of the name ahead_name */
+    PyObject *former_counter, *former_children; /* kept in a child: freeing them copies pages; owned or NULL */
     bool known;                 /* false: it is another version, and nothing here is to be used */
     int exits;                  /* whether BaseProcess._bootstrap itself calls util._exit_function() */
 };
@@ -59,14 +62,25 @@ struct bootstrap {
 #define SET(module, name, value) PyDict_SetItem(b->module, b->str_##name, value)
 #define IS_KNOWN(module, name) (PyDict_GetItemWithError(b->module, b->known_name_##name) == b->known_##name)
 
+/* Whether looking the name up in the instance gives what stands in BaseProcess.__dict__. */
+bool mpf_bootstrap_inherits(PyObject *object, PyObject *attributes, PyObject *name, PyObject *base);
+/* Does what BaseProcess._bootstrap does. New reference: the exit code, or NotImplemented and nothing is done; NULL: exception. */
+PyObject *mpf_bootstrap_run(struct bootstrap *b, PyObject *process, PyObject *sentinel);
 /* Whether everything in BOOTSTRAP_KNOWN is in its place and nobody logs. */
 bool mpf_bootstrap_is_known(struct bootstrap *b);
 /* The context that get_context() returns from now on. method: its name, None for the platform's. 0 or -1. */
 int mpf_bootstrap_set_context(struct bootstrap *b, PyObject *method);
 
+/* bootstrap_ahead.c. Before a fork: makes ready what its child takes. No exception. */
+void mpf_bootstrap_make_ahead(struct bootstrap *b);
+/* In a child: new references. The object for the parent process; the counter of processes; the set of children. */
+PyObject *mpf_bootstrap_take_family(struct bootstrap *b, PyObject *name, PyObject *pid, PyObject *sentinel);
+PyObject *mpf_bootstrap_take_counter(struct bootstrap *b);
+PyObject *mpf_bootstrap_take_children(struct bootstrap *b);
+
 /* bootstrap_fork.c: methods of Bootstrap */
 extern const char mpf_bootstrap_fork_doc[];
-PyObject *mpf_bootstrap_fork(PyObject *self, PyObject *function);
+PyObject *mpf_bootstrap_fork(PyObject *self, PyObject *args);
 PyObject *mpf_bootstrap_is_single_threaded(PyObject *self, PyObject *ignored);
 PyObject *mpf_bootstrap_skip_hook(PyObject *self, PyObject *skip);
 

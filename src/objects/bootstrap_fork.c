@@ -24,7 +24,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "memory/participant.h"
 #include "objects/errors.h"
+#include "platform/follow.h"
 #include "platform/process.h"
 
 #define MOST_STREAMS 64
@@ -151,20 +153,66 @@ fork_watch_child(pid_t pid)
     return fd;
 }
 
+/* In the child: the exit code of the process, which has run; NULL where it has not, without an exception. */
+static PyObject *
+fork_run(struct bootstrap *b, PyObject *process, PyObject *own, int sentinel)
+{
+    PyObject *attributes = PyObject_GenericGetDict(process, NULL);
+    PyObject *number = attributes != NULL ? PyLong_FromLong(sentinel) : NULL;
+    PyObject *code = NULL;
+    if (number != NULL && mpf_bootstrap_inherits(process, attributes, b->str__bootstrap, own)) {
+        code = mpf_bootstrap_run(b, process, number);
+        if (code == NULL) {
+            code = PyLong_FromLong(1);
+        } else if (code == Py_NotImplemented) {
+            Py_CLEAR(code);
+        }
+    }
+    Py_XDECREF(number);
+    Py_XDECREF(attributes);
+    PyErr_Clear();
+    return code;
+}
+
+/* In the child: is the process, and ends with it. Returns where it is to be run by its methods. */
+static void
+fork_be(struct bootstrap *b, PyObject *process, PyObject *own, bool follow, pid_t parent, int sentinel)
+{
+    if (follow && mpf_follow_start((int32_t)parent, 0, false) < 0) {
+        _exit(1);
+    }
+    PyObject *code = own != Py_None ? fork_run(b, process, own, sentinel) : NULL;
+    if (code == NULL) {
+        return;
+    }
+    mpf_participant_leave_all();
+    PyObject *end = GET(os, _exit);
+    Py_XDECREF(end != NULL ? PyObject_CallOneArg(end, code) : NULL);
+    _exit(1);
+}
+
 const char mpf_bootstrap_fork_doc[] = PyDoc_STR(
-"fork($self, fork, /)\n--\n\n"
+"fork($self, fork, process, bootstrap, follow, /)\n--\n\n"
 "Call fork, which is os.fork, and return what it does and a descriptor: in the parent the child's sentinel, in the child the\n"
-"parent's.  Raises OSError, and there is no child, where there is no descriptor to be had.");
+"parent's.  Raises OSError, and there is no child, where there is no descriptor to be had.\n\n"
+"The child becomes the process object and ends with it, so that it never returns, unless the object has another _bootstrap\n"
+"than the function bootstrap, or that is None.  follow: have the child end together with its parent.");
 
 PyObject *
-mpf_bootstrap_fork(PyObject *self, PyObject *function)
+mpf_bootstrap_fork(PyObject *self, PyObject *args)
 {
     struct bootstrap *b = (struct bootstrap *)self;
+    PyObject *function, *process, *own;
+    int follow;
+    if (!PyArg_ParseTuple(args, "OOOp:fork", &function, &process, &own, &follow)) {
+        return NULL;
+    }
     pid_t parent = getpid();
     int reserved = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (reserved < 0) {
         return mpf_errors_raise(-errno);
     }
+    mpf_bootstrap_make_ahead(b);
     pid_t pid = fork_prepare_stream(b, reserved) == 0 ? fork_call(b, function) : -1;
     if (pid == 0) {
         b->reserved = reserved;
@@ -175,5 +223,8 @@ mpf_bootstrap_fork(PyObject *self, PyObject *function)
         return NULL;
     }
     int fd = pid == 0 ? fork_watch_parent(parent) : fork_watch_child(pid);
+    if (pid == 0 && fd >= 0) {
+        fork_be(b, process, own, follow != 0, parent, fd);
+    }
     return fd < 0 ? mpf_errors_raise(fd) : Py_BuildValue("ii", (int)pid, fd);
 }
