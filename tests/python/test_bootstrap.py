@@ -12,6 +12,7 @@ pytestmark = pytest.mark.skipif(not _native.ENABLED, reason="needs the native pa
 FAMILY = """
 import multiprocessing
 import multiprocessing.util
+import os
 import sys
 import threading
 import time
@@ -32,6 +33,17 @@ def ancestor():
     print(multiprocessing.parent_process().name, multiprocessing.current_process()._identity, flush=True)
     multiprocessing.get_context(method).Process(target=last).start()
 
+def parents(*ancestors):
+    parent = multiprocessing.parent_process()
+    print(parent.name, parent.pid == ancestors[-1] == os.getppid() or method == "forkserver", parent.is_alive(), parent,
+          multiprocessing.active_children(), flush=True)
+    if len(ancestors) < 3:
+        multiprocessing.current_process().name = "generation %d" % len(ancestors)
+        run(multiprocessing.Process(target=parents, args=(*ancestors, os.getpid())))
+
+def leave_thread():
+    threading.Thread(target=lambda: (time.sleep(0.1), print("a thread is waited for", flush=True))).start()
+
 def forebear():
     multiprocessing.get_context(method).Process(target=sleep, daemon=True).start()
     print("a daemon is ended", flush=True)
@@ -45,15 +57,26 @@ class Overriding(multiprocessing.Process):
         super()._after_fork()
         print("overridden", flush=True)
 
+class Bootstrapping(multiprocessing.Process):
+    def _bootstrap(self, *args, **kwargs):
+        print("its own _bootstrap", flush=True)
+        return super()._bootstrap(*args, **kwargs) + 3
+
+def run(process):
+    process.start()
+    process.join()
+    print(process.exitcode, flush=True)
+
 method = sys.argv[1]
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(method)
-    def run(process):
-        process.start()
-        process.join()
-        print(process.exitcode, flush=True)
     run(multiprocessing.Process(target=ancestor))
+    run(multiprocessing.Process(target=parents, args=(os.getpid(),)))
+    multiprocessing.current_process().name = "renamed"
+    run(multiprocessing.Process(target=parents, args=(os.getpid(),), daemon=False))
+    run(multiprocessing.Process(target=leave_thread))
+    run(Bootstrapping(target=threads))
     run(multiprocessing.Process(target=forebear))
     run(multiprocessing.Process(target=threads))
     starter = threading.Thread(target=run, args=(multiprocessing.Process(target=threads),), name="starter")
@@ -63,6 +86,10 @@ if __name__ == "__main__":
     if method == "fork":
         noted = Noted()
         multiprocessing.util.register_after_fork(noted, note)
+        end = os._exit
+        os._exit = lambda code: (print("os._exit", code, flush=True), end(code + 5))
+        run(multiprocessing.Process(target=threads, daemon=True))
+        os._exit = end
         own = multiprocessing.Process()
         own.run = lambda: print("an instance's own run", flush=True)
         run(own)
