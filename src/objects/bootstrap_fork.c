@@ -43,6 +43,33 @@ fork_ended(void)
     return ends[0];
 }
 
+/* Whether all threads in a set of weak references are over, but for main. Their objects may live on: the hook has nothing to do
+ * for them. */
+static bool
+fork_are_over(struct bootstrap *b, PyObject *references, PyObject *main)
+{
+    bool over = true;
+#if PY_VERSION_HEX >= 0x030D0000
+    (void)b;
+    (void)main;
+    over = PySet_GET_SIZE(references) == 1; /* what tells of an end there would have to be called */
+#else
+    PyObject *iterator = PyObject_GetIter(references), *reference;
+    while (over && iterator != NULL && (reference = PyIter_Next(iterator)) != NULL) {
+        PyObject *thread = PyWeakref_GetObject(reference); /* borrowed */
+        if (thread != NULL && thread != Py_None && thread != main) {
+            PyObject *stopped = PyObject_GetAttr(thread, b->str__is_stopped);
+            over = stopped == Py_True;
+            Py_XDECREF(stopped);
+        }
+        Py_DECREF(reference);
+    }
+    over = over && iterator != NULL && !PyErr_Occurred();
+    Py_XDECREF(iterator);
+#endif
+    return over;
+}
+
 /* Whether threading knows of the calling thread only, and of no other that might still be waited for. */
 static bool
 fork_is_single_threaded(struct bootstrap *b)
@@ -54,7 +81,7 @@ fork_is_single_threaded(struct bootstrap *b)
         return false;
     }
     PyObject *references = PyObject_GetAttr(all, b->str_data);
-    bool single = references != NULL && PySet_CheckExact(references) && PySet_GET_SIZE(references) == 1;
+    bool single = references != NULL && PySet_CheckExact(references) && fork_are_over(b, references, GET(threading, _main_thread));
     Py_XDECREF(references);
     PyObject *ident = single ? PyLong_FromUnsignedLong(PyThread_get_thread_ident()) : NULL;
     PyObject *thread = ident != NULL ? PyDict_GetItemWithError(active, ident) : NULL;
