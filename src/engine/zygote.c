@@ -8,11 +8,11 @@
  *     connection   one for each child. From the child: STARTED, with a pidfd of it. From the server: ENDED or FAILED.
  *
  *     in the server: children[]  pid, connection, client     clients[]  pid, start time, pidfd
- *                    spare       one child that was forked in advance, and the socket over which it gets its request
+ *                    spares[]    children that were forked in advance, oldest first, and the sockets over which they get requests
  *
  * States of a child: asked for -> forked -> STARTED -> ENDED; of the spare: forked -> asked for -> STARTED -> ENDED. It is
  * the child itself that says STARTED, before anything else: a server that is killed meanwhile cannot leave a child
- * running that the client would ask for a second time. The spare is forked when nobody waits; what a fork costs
+ * running that the client would ask for a second time. A spare is forked when nobody waits; what a fork costs
  * after it (copies of pages that are written) is then paid while somebody else's child runs: platform/written.c.
  *
  * Invariants: a child is waited for only here, so a pid in children[] is that child's. The server never waits for a
@@ -45,6 +45,7 @@
 
 #define MAGIC 0x6d70667au
 #define KERNEL_FDS 253
+#define SPARES_MAX 4
 
 struct request {
     uint32_t magic;
@@ -66,11 +67,16 @@ struct client {
     int pidfd;
 };
 
+struct spare {
+    pid_t pid;
+    int socket;
+};
+
 struct mpf_zygote {
     int control, signals;
-    int spare_socket; /* -1: no spare */
-    pid_t spare;
-    bool served;      /* somebody has asked, so somebody may ask again */
+    struct spare spares[SPARES_MAX];
+    unsigned spare_count;
+    unsigned spares_wanted; /* 0 until somebody has asked; then one more whenever there was none for who asked */
     sigset_t former_mask;
     struct child *children;
     unsigned child_count, child_room;
@@ -162,7 +168,6 @@ int mpf_zygote_open(int control, struct mpf_zygote **zygote)
     sigemptyset(&ends);
     sigaddset(&ends, SIGCHLD);
     z->control = control;
-    z->spare_socket = -1;
     z->signals = signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
     if (z->signals < 0) {
         int rc = -errno;
@@ -224,13 +229,21 @@ static void drop_dead_clients(struct mpf_zygote *z)
     }
 }
 
+static void drop_spare(struct mpf_zygote *z, unsigned i)
+{
+    close(z->spares[i].socket);
+    z->spare_count--;
+    memmove(&z->spares[i], &z->spares[i + 1], (z->spare_count - i) * sizeof z->spares[0]);
+}
+
 static void tell_end(struct mpf_zygote *z, pid_t pid, int status)
 {
-    if (pid == z->spare && z->spare_socket >= 0) {
-        close(z->spare_socket);
-        z->spare_socket = -1;
-        z->served = false; /* no other one until somebody asks: whatever ended it would end that, too */
-    }
+    for (unsigned i = 0; i < z->spare_count; i++)
+        if (z->spares[i].pid == pid) {
+            drop_spare(z, i);
+            z->spares_wanted = 0; /* no other one until somebody asks: whatever ended it would end that, too */
+            break;
+        }
     for (unsigned i = 0; i < z->child_count; i++) {
         if (z->children[i].pid != pid)
             continue;
@@ -255,12 +268,12 @@ static void reap(struct mpf_zygote *z)
     }
 }
 
-/* Has the spare be the child. false where there is none, or it has ended: then it has to be forked. */
+/* Has a spare be the child. false where there is none, or it has ended: then it has to be forked. */
 static bool give_to_spare(struct mpf_zygote *z, struct mpf_zygote_child *child)
 {
     int fds[KERNEL_FDS];
     unsigned count = 0;
-    if (z->spare_socket < 0 || child->count + 2 > KERNEL_FDS ||
+    if (z->spare_count == 0 || child->count + 2 > KERNEL_FDS ||
         make_room((void **)&z->children, &z->child_room, z->child_count, sizeof *z->children) < 0)
         return false;
     struct request order = {.magic = MAGIC, .follow = child->follow, .client = child->client, .count = child->count,
@@ -270,14 +283,14 @@ static bool give_to_spare(struct mpf_zygote *z, struct mpf_zygote_child *child)
     count += child->count;
     if (child->client_pidfd >= 0)
         fds[count++] = child->client_pidfd;
-    int rc = send_message(z->spare_socket, &order, sizeof order, fds, count, MSG_DONTWAIT);
+    pid_t pid = z->spares[0].pid;
+    int rc = send_message(z->spares[0].socket, &order, sizeof order, fds, count, MSG_DONTWAIT);
     MPF_FAULT("zygote.given");
-    close(z->spare_socket);
-    z->spare_socket = -1;
+    drop_spare(z, 0);
     if (rc < 0)
         return false;
     close_all(child->fds, child->count);
-    z->children[z->child_count++] = (struct child){.pid = z->spare, .connection = child->connection,
+    z->children[z->child_count++] = (struct child){.pid = pid, .connection = child->connection,
                                                    .client = child->client};
     return true;
 }
@@ -288,7 +301,7 @@ static int prepare_spare(struct mpf_zygote *z, struct mpf_zygote_child *child)
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
         return -errno;
     *child = (struct mpf_zygote_child){.spare = true, .connection = ends[1], .client_pidfd = -1};
-    z->spare_socket = ends[0];
+    z->spares[z->spare_count++] = (struct spare){.pid = -1, .socket = ends[0]};
     return 0;
 }
 
@@ -345,7 +358,8 @@ static int take_request(struct mpf_zygote *z, struct mpf_zygote_child *child)
         close_all(fds, count);
         return -EAGAIN;
     }
-    z->served = true;
+    if (z->spares_wanted == 0 || (z->spare_count == 0 && z->spares_wanted < SPARES_MAX))
+        z->spares_wanted++;
     child->spare = false;
     child->client = request.client;
     child->client_start = request.client_start;
@@ -367,7 +381,7 @@ int mpf_zygote_next(struct mpf_zygote *z, struct mpf_zygote_child *child)
         z->polled[1] = (struct pollfd){.fd = z->signals, .events = POLLIN};
         for (unsigned i = 0; i < z->client_count; i++)
             z->polled[2 + i] = (struct pollfd){.fd = z->clients[i].pidfd, .events = POLLIN};
-        bool wants_spare = z->served && z->spare_socket < 0;
+        bool wants_spare = z->spare_count < z->spares_wanted;
         int ready = poll(z->polled, 2 + z->client_count, wants_spare ? 0 : -1);
         if (ready < 0)
             return -errno;
@@ -388,11 +402,10 @@ void mpf_zygote_forked(struct mpf_zygote *z, struct mpf_zygote_child *child, pid
 {
     if (child->spare) {
         close(child->connection);
-        z->spare = pid;
+        z->spares[z->spare_count - 1].pid = pid;
         if (pid < 0) {
-            close(z->spare_socket);
-            z->spare_socket = -1;
-            z->served = false; /* the next one who asks will see whether it works again */
+            drop_spare(z, z->spare_count - 1);
+            z->spares_wanted = 0; /* the next one who asks will see whether it works again */
         }
         return;
     }
@@ -423,8 +436,8 @@ static void let_go(struct mpf_zygote *z, int but)
 {
     close(z->control);
     close(z->signals);
-    if (z->spare_socket >= 0)
-        close(z->spare_socket);
+    while (z->spare_count > 0)
+        drop_spare(z, 0);
     for (unsigned i = 0; i < z->child_count; i++)
         close(z->children[i].connection);
     for (unsigned i = 0; i < z->client_count; i++)

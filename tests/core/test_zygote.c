@@ -76,22 +76,34 @@ static int hear(int connection, struct mpf_zygote_message *message, int *pidfd)
     return rc;
 }
 
-static struct started start(bool follow)
+/* Asks for a child, of which meet() then hears. */
+static struct started ask(bool follow)
 {
-    struct started started;
-    struct mpf_zygote_message message;
+    struct started started = {.pid = 0};
     int talk[2];
-    int32_t pid;
     CHECK_EQUAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, talk), 0);
     CHECK_EQUAL(mpf_zygote_ask(control, follow, &talk[1], 1, &started.connection), 0);
     close(talk[1]);
-    CHECK_EQUAL(hear(started.connection, &message, &started.pidfd), 1);
-    CHECK_EQUAL(message.news, MPF_ZYGOTE_STARTED);
-    CHECK(started.pidfd >= 0);
-    started.pid = message.pid;
     started.talk = talk[0];
-    CHECK_EQUAL(read(talk[0], &pid, sizeof pid), sizeof pid);
-    CHECK_EQUAL(pid, started.pid);
+    return started;
+}
+
+static void meet(struct started *started)
+{
+    struct mpf_zygote_message message;
+    int32_t pid;
+    CHECK_EQUAL(hear(started->connection, &message, &started->pidfd), 1);
+    CHECK_EQUAL(message.news, MPF_ZYGOTE_STARTED);
+    CHECK(started->pidfd >= 0);
+    started->pid = message.pid;
+    CHECK_EQUAL(read(started->talk, &pid, sizeof pid), sizeof pid);
+    CHECK_EQUAL(pid, started->pid);
+}
+
+static struct started start(bool follow)
+{
+    struct started started = ask(follow);
+    meet(&started);
     return started;
 }
 
@@ -130,6 +142,43 @@ static void test_statuses(void)
         tell(&one, 7);
         finish(&one, 7 << 8);
     }
+    end_server();
+}
+
+static unsigned count_children(pid_t pid)
+{
+    char path[64];
+    unsigned count = 0;
+    int child;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)pid, (int)pid);
+    FILE *file = fopen(path, "re");
+    CHECK(file != NULL);
+    while (fscanf(file, "%d", &child) == 1)
+        count++;
+    fclose(file);
+    return count;
+}
+
+static void test_after_several_at_once_there_are_several_in_advance(void)
+{
+    enum { TOGETHER = 6 };
+    struct started together[TOGETHER];
+    start_server();
+    for (int round = 0; round < 20; round++) {
+        kill(server, SIGSTOP); /* they are all there when it goes on */
+        for (int i = 0; i < TOGETHER; i++)
+            together[i] = ask(false);
+        kill(server, SIGCONT);
+        for (int i = 0; i < TOGETHER; i++)
+            meet(&together[i]);
+        for (int i = 0; i < TOGETHER; i++) {
+            tell(&together[i], (char)i);
+            finish(&together[i], i << 8);
+        }
+    }
+    while (count_children(server) < 2)
+        sched_yield();
+    CHECK(count_children(server) < TOGETHER);
     end_server();
 }
 
@@ -225,7 +274,9 @@ static void test_limits(void)
     end_server();
 }
 
-CHECK_MAIN({"statuses", test_statuses}, {"children_go_on_without_the_server", test_children_go_on_without_the_server},
+CHECK_MAIN({"statuses", test_statuses},
+           {"after_several_at_once_there_are_several_in_advance", test_after_several_at_once_there_are_several_in_advance},
+           {"children_go_on_without_the_server", test_children_go_on_without_the_server},
            {"the_server_ends_when_nobody_can_ask", test_the_server_ends_when_nobody_can_ask},
            {"followers_of_a_killed_client_end", test_followers_of_a_killed_client_end},
            {"what_is_no_request_is_passed_over", test_what_is_no_request_is_passed_over}, {"limits", test_limits})
