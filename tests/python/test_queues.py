@@ -2,6 +2,7 @@
 import gc
 import os
 import signal
+import sys
 import threading
 import time
 from queue import Empty, Full
@@ -135,7 +136,8 @@ def test_put_and_got_by_a_finalizer_during_put_and_get():
     while not queue.empty():
         seen.append(queue.get())
     assert [item for item in seen if item != "finalized"] == [[[i], [i]] for i in range(300)]
-    assert "finalized" in seen
+    if getattr(sys, "_is_gil_enabled", lambda: True)():  # without a GIL the collector need not have run by now
+        assert "finalized" in seen
 
 
 def test_identity_within_an_item_is_kept_and_the_item_is_a_copy():
