@@ -6,6 +6,7 @@ installed without it and hands out the standard library's own classes.  Why it i
 
 Environment: ``MPFAST_DEBUG=1`` builds the checking variant; ``MPFAST_REQUIRE_NATIVE=1`` makes a failure fatal.
 """
+import compileall
 import glob
 import os
 import sys
@@ -33,6 +34,9 @@ class OptionalBuildExt(build_ext):
             if enabled("MPFAST_REQUIRE_NATIVE"):
                 raise
             self._keep_failure(exc)
+        if self._is_editable():
+            # An install elsewhere compiles them; here every process would, where Python is told not to write bytecode.
+            compileall.compile_dir(os.path.dirname(self._failure_path()), quiet=2)
 
     def build_extension(self, ext):
         # Without this, setuptools swallows the failure of an optional extension before run() can keep its reason.
@@ -44,8 +48,11 @@ class OptionalBuildExt(build_ext):
                            self.get_ext_filename(self.get_ext_fullname(e.name))))]
         super().copy_extensions_to_source()
 
+    def _is_editable(self):
+        return self.inplace or getattr(self, "editable_mode", False)
+
     def _failure_path(self):
-        if self.inplace or getattr(self, "editable_mode", False):
+        if self._is_editable():
             return os.path.join(os.path.dirname(os.path.abspath(__file__)), "mpfast", FAILURE_FILE)
         return os.path.join(self.build_lib, "mpfast", FAILURE_FILE)
 
