@@ -7,10 +7,11 @@
  *
  *     | state | ranges: what the parent could write to before it forked | runs of pages that a child wrote to |
  *
- * States: NONE -> NOTING (by one child) -> NOTED, or back to NONE where the child wrote to too much to be like others.
- * A child that dies while it notes leaves NOTING: nobody copies in advance then, which costs time only.
+ * States: NONE -> NOTING (by one child) -> NOTED, or back to NONE where the child wrote to too much to be like others, but only
+ * so often: looking costs every child time. A child that dies while it notes leaves NOTING, and so does the last one that may try:
+ * nobody copies in advance then, which costs time only.
  *
- * Invariants: NOTED => runs lie within the ranges and do not change any more.
+ * Invariants: NOTED => runs lie within the ranges and do not change any more. In NOTING, what is not atomic is the noting child's.
  *
  * Callers: open, close: the parent. note, repeat: its children, each with one thread in the call.
  *
@@ -41,6 +42,7 @@
 #define RUNS_MAX 1024
 #define LOOKED_THROUGH_MAX 65536 /* pages: more would take a child milliseconds */
 #define NOTED_MAX 1024           /* pages: who writes to more does something of its own */
+#define TRIES_MAX 8              /* children that may look in vain */
 
 enum { NONE, NOTING, NOTED };
 
@@ -51,6 +53,7 @@ struct run {
 
 struct mpf_written {
     _Atomic uint32_t state;
+    uint32_t tries;
     uint32_t range_count;
     uint32_t run_count;
     struct run ranges[RANGES_MAX];
@@ -151,13 +154,16 @@ static bool note_all(struct mpf_written *written)
 void mpf_written_note(struct mpf_written *written)
 {
     uint32_t none = NONE;
-    if (!written || !atomic_compare_exchange_strong_explicit(&written->state, &none, NOTING, memory_order_relaxed,
+    /* Acquire: pairs with the release below, of a child that has tried before. */
+    if (!written || !atomic_compare_exchange_strong_explicit(&written->state, &none, NOTING, memory_order_acquire,
                                                              memory_order_relaxed))
         return;
     int error = errno;
     MPF_FAULT("written.noting");
-    /* The release pairs with the acquire in mpf_written_repeat(): who sees NOTED sees the runs. */
-    atomic_store_explicit(&written->state, note_all(written) ? NOTED : NONE, memory_order_release);
+    bool noted = note_all(written);
+    /* The release pairs with the acquire in mpf_written_repeat(), who sees NOTED sees the runs, and with the one above. */
+    if (noted || ++written->tries < TRIES_MAX)
+        atomic_store_explicit(&written->state, noted ? NOTED : NONE, memory_order_release);
     errno = error;
 }
 
@@ -168,7 +174,8 @@ void mpf_written_repeat(const struct mpf_written *written, bool (*goes_on)(void 
         return;
     int error = errno;
     uintptr_t size = page_size();
-    for (uint32_t i = 0; i < written->run_count && goes_on(context); i++)
+    uint32_t count = written->run_count < RUNS_MAX ? written->run_count : RUNS_MAX; /* any child may have written there */
+    for (uint32_t i = 0; i < count && goes_on(context); i++)
         (void)madvise((void *)written->runs[i].from, written->runs[i].pages * size, MADV_POPULATE_WRITE);
     errno = error;
 }

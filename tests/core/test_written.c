@@ -128,6 +128,17 @@ static void test_who_writes_a_lot_is_no_example(void)
     mpf_written_close(written);
 }
 
+static void test_looking_in_vain_ends(void)
+{
+    if (!begin())
+        return;
+    for (int i = 0; i < 8; i++)
+        in_child(write_too_much_and_note);
+    in_child(write_and_note);
+    in_child(repeat_nothing);
+    mpf_written_close(written);
+}
+
 static void die_noting(void *unused)
 {
     (void)unused;
@@ -156,6 +167,7 @@ static void test_nothing_to_have(void)
 }
 
 CHECK_MAIN({"the_next_one_has_copies", test_the_next_one_has_copies},
+           {"looking_in_vain_ends", test_looking_in_vain_ends},
            {"who_writes_a_lot_is_no_example", test_who_writes_a_lot_is_no_example},
            {"one_that_dies_noting_costs_time_only", test_one_that_dies_noting_costs_time_only},
            {"nothing_to_have", test_nothing_to_have})
