@@ -29,8 +29,20 @@
     X(_finalizer_registry) X(_afterfork_registry) X(data) X(_after_fork) X(run) X(_target) X(_args) X(_kwargs) X(_exiting) \
     X(_active) X(_limbo) X(_dangling) X(__code__) X(_threading_atexits) X(_shutdown_locks) X(close) X(flush) X(_name) \
     X(_config) X(authkey) X(name) X(sys_path) X(sys_argv) X(dir) X(orig_dir) X(start_method) X(log_to_stderr) X(log_level) \
-    X(ORIGINAL_DIR) X(_pid) X(_sentinel) X(_tstate_lock) X(_bootstrap) X(_exit) \
-    X(_is_stopped)
+    X(ORIGINAL_DIR) X(_pid) X(_sentinel) X(_tstate_lock) X(_bootstrap) X(_exit) X(_is_stopped)
+
+/* Owned, or NULL where nothing is said of it. */
+#define BOOTSTRAP_OBJECTS(X) \
+    X(run) X(after_fork) /* as they stand in BaseProcess.__dict__ */ \
+    X(count) /* itertools.count */ \
+    X(report) \
+    X(open) /* io.open */ \
+    X(stdin_made) /* what util._close_stdin() has put in the place of sys.stdin; NULL: nothing yet */ \
+    X(streams) /* descriptor -> a stream on it that can be put there; a dict */ \
+    X(hook) X(hook_body) /* threading's after a fork, and its code; NULL: it has none that is known */ \
+    X(no_body) /* code that does nothing */ \
+    X(ahead_family) X(ahead_name) X(ahead_counter) X(ahead_children) /* made for the next child; or NULL */ \
+    X(former_counter) X(former_children) /* kept in a child: freeing them copies pages; or NULL */
 
 struct bootstrap {
     PyObject_HEAD
@@ -43,20 +55,13 @@ struct bootstrap {
 #define FIELD(name) PyObject *str_##name; /* interned, owned */
     BOOTSTRAP_NAMES(FIELD)
 #undef FIELD
-    PyObject *run, *after_fork; /* as they stand in BaseProcess.__dict__, owned */
-    PyObject *count;            /* itertools.count, owned */
-    PyObject *report;           /* owned */
-    PyObject *open;             /* io.open, owned */
-    PyObject *stdin_made;       /* what util._close_stdin() has put in the place of sys.stdin; owned, NULL: nothing yet */
-    PyObject *streams;          /* descriptor -> a stream on it that can be put there; a dict, owned */
-    int reserved;               /* in a forked child: a descriptor of /dev/null that its parent has opened for it; or -1 */
-    PyObject *hook, *hook_body; /* threading's after a fork, and its code; owned, NULL: it has none that is known */
-    PyObject *no_body;          /* code that does nothing, owned */
-    PyObject *ahead_family, *ahead_name, *ahead_counter, *ahead_children; /* made for the next child; owned or NULL */
-    long ahead_pid;             /* ahead_family: of the process ahead_pid, of the name ahead_name */
-    PyObject *former_counter, *former_children; /* kept in a child: freeing them copies pages; owned or NULL */
-    bool known;                 /* false: it is another version, and nothing here is to be used */
-    int exits;                  /* whether BaseProcess._bootstrap itself calls util._exit_function() */
+#define FIELD(name) PyObject *name;
+    BOOTSTRAP_OBJECTS(FIELD)
+#undef FIELD
+    int reserved;   /* in a forked child: a descriptor of /dev/null that its parent has opened for it; or -1 */
+    long ahead_pid; /* ahead_family: of the process ahead_pid, of the name ahead_name */
+    bool known;     /* false: it is another version, and nothing here is to be used */
+    int exits;      /* whether BaseProcess._bootstrap itself calls util._exit_function() */
 };
 
 #define GET(module, name) PyDict_GetItemWithError(b->module, b->str_##name) /* borrowed */

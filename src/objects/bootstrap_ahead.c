@@ -4,8 +4,8 @@
  *
  * States: nothing made -> made, in a process that forks -> taken, in its child, where nothing is made then.
  *
- * Invariants: what is made is nobody else's, so that each child finds it as it was made. The parent of the process that
- * forks is in it only if that process is itself the one that forks; the server of others puts theirs in afterwards.
+ * Invariants: what is made is nobody else's, so that each child finds it as it was made. The parent in it is the process that
+ * forks; a child that a server has forked for another process writes that one over it.
  *
  * Callers: before a fork and in its child, attached to the interpreter.
  *

@@ -81,7 +81,8 @@ fork_is_single_threaded(struct bootstrap *b)
         return false;
     }
     PyObject *references = PyObject_GetAttr(all, b->str_data);
-    bool single = references != NULL && PySet_CheckExact(references) && fork_are_over(b, references, GET(threading, _main_thread));
+    bool single = references != NULL && PySet_CheckExact(references) &&
+                  fork_are_over(b, references, GET(threading, _main_thread));
     Py_XDECREF(references);
     PyObject *ident = single ? PyLong_FromUnsignedLong(PyThread_get_thread_ident()) : NULL;
     PyObject *thread = ident != NULL ? PyDict_GetItemWithError(active, ident) : NULL;

@@ -152,17 +152,9 @@ bootstrap_traverse(PyObject *self, visitproc visit, void *arg)
 #define VISIT(module, name) Py_VISIT(b->known_##name);
     BOOTSTRAP_KNOWN(VISIT)
 #undef VISIT
-    Py_VISIT(b->run);
-    Py_VISIT(b->after_fork);
-    Py_VISIT(b->report);
-    Py_VISIT(b->stdin_made);
-    Py_VISIT(b->streams);
-    Py_VISIT(b->hook);
-    Py_VISIT(b->ahead_family);
-    Py_VISIT(b->ahead_counter);
-    Py_VISIT(b->ahead_children);
-    Py_VISIT(b->former_counter);
-    Py_VISIT(b->former_children);
+#define VISIT(name) Py_VISIT(b->name);
+    BOOTSTRAP_OBJECTS(VISIT)
+#undef VISIT
     Py_VISIT(Py_TYPE(self));
     return 0;
 }
@@ -182,22 +174,9 @@ bootstrap_clear(PyObject *self)
 #define CLEAR(name) Py_CLEAR(b->str_##name);
     BOOTSTRAP_NAMES(CLEAR)
 #undef CLEAR
-    Py_CLEAR(b->run);
-    Py_CLEAR(b->after_fork);
-    Py_CLEAR(b->count);
-    Py_CLEAR(b->report);
-    Py_CLEAR(b->open);
-    Py_CLEAR(b->stdin_made);
-    Py_CLEAR(b->streams);
-    Py_CLEAR(b->hook);
-    Py_CLEAR(b->hook_body);
-    Py_CLEAR(b->no_body);
-    Py_CLEAR(b->ahead_family);
-    Py_CLEAR(b->ahead_name);
-    Py_CLEAR(b->ahead_counter);
-    Py_CLEAR(b->ahead_children);
-    Py_CLEAR(b->former_counter);
-    Py_CLEAR(b->former_children);
+#define CLEAR(name) Py_CLEAR(b->name);
+    BOOTSTRAP_OBJECTS(CLEAR)
+#undef CLEAR
     return 0;
 }
 
