@@ -25,6 +25,8 @@ class OptionalBuildExt(build_ext):
     """Builds the extension, or keeps the reason why it could not be built."""
 
     def run(self):
+        # Asked now: while it runs, setuptools has another value for inplace, which a failure would leave.
+        self._in_place = self.inplace or getattr(self, "editable_mode", False)
         try:
             self._forget_failure()
             if not sys.platform.startswith("linux"):
@@ -34,7 +36,7 @@ class OptionalBuildExt(build_ext):
             if enabled("MPFAST_REQUIRE_NATIVE"):
                 raise
             self._keep_failure(exc)
-        if self._is_editable():
+        if self._in_place:
             # An install elsewhere compiles them; here every process would, where Python is told not to write bytecode.
             compileall.compile_dir(os.path.dirname(self._failure_path()), quiet=2)
 
@@ -48,11 +50,8 @@ class OptionalBuildExt(build_ext):
                            self.get_ext_filename(self.get_ext_fullname(e.name))))]
         super().copy_extensions_to_source()
 
-    def _is_editable(self):
-        return self.inplace or getattr(self, "editable_mode", False)
-
     def _failure_path(self):
-        if self._is_editable():
+        if self._in_place:
             return os.path.join(os.path.dirname(os.path.abspath(__file__)), "mpfast", FAILURE_FILE)
         return os.path.join(self.build_lib, "mpfast", FAILURE_FILE)
 

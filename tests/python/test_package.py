@@ -1,4 +1,6 @@
 """The package as installed: with its native part, without it, and switched off."""
+import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -64,7 +66,8 @@ def test_disabled_command_line_runs_the_program_on_the_stdlib(python):
     assert done.stdout == "multiprocessing.synchronize\n", done.stderr
 
 
-def test_a_failed_build_still_installs_and_says_why(tmp_path):
+def source_that_cannot_be_built(tmp_path):
+    """A copy of the project, the extension of which no compiler takes."""
     pytest.importorskip("setuptools")
     source = tmp_path / "source"
     source.mkdir()
@@ -74,6 +77,20 @@ def test_a_failed_build_still_installs_and_says_why(tmp_path):
                     ignore=shutil.ignore_patterns("*.so", "__pycache__", "_build_failure.txt"))
     (source / "src").mkdir()
     (source / "src" / "module.c").write_text("#error this machine has no headers\n")
+    return source
+
+
+def test_modules_are_compiled_where_they_are_installed_in_place(tmp_path):
+    source = source_that_cannot_be_built(tmp_path)
+    subprocess.run([sys.executable, "-B", "setup.py", "-q", "build_ext", "--inplace"], cwd=source, check=True,
+                   capture_output=True, timeout=120)
+    assert "CompileError" in (source / "mpfast" / "_build_failure.txt").read_text()
+    for module in source.glob("mpfast/**/*.py"):
+        assert os.path.exists(importlib.util.cache_from_source(module)), module
+
+
+def test_a_failed_build_still_installs_and_says_why(tmp_path):
+    source = source_that_cannot_be_built(tmp_path)
     target = tmp_path / "target"
     subprocess.run([sys.executable, "setup.py", "-q", "build", "--build-lib", target], cwd=source, check=True,
                    capture_output=True, timeout=120)
