@@ -15,7 +15,7 @@ fail() {        # name reason
 
 # What a log says of its failures, the names first: whoever reads may see the beginning only.
 show_failure() {        # log
-    grep -aE '^(FAILED|ERROR) ' "$1" | cut -c1-300
+    grep -aE '^(FAILED|ERROR) |^=== DIFFERENCE | FAILED \([0-9-]+\)$' "$1" | cut -c1-300
     grep -aE '^E  ' "$1" | cut -c1-300 | head -n 20
     tail -n "${CI_LOG_LINES:-150}" "$1" | grep -avE '^[.sxXFE]+ *(\[ *[0-9]+%\])?$'
 }

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import types
 
 import pytest
 
@@ -151,6 +152,20 @@ def test_all_processes_of_the_tests_are_on_the_side_they_should_be(runner, nativ
 ])
 def test_the_group_of_a_test(ident, group):
     assert groups.group_of(ident) == group
+
+
+def test_a_class_is_not_blamed_for_what_its_expected_differences_leave(monkeypatch):
+    import run
+    comparison = run.Comparison(sys.executable, "", types.SimpleNamespace(jobs=1))
+    comparison.all_ids = ["m:C.test_listed", "m:C.test_other", "m:D.test_other"]
+    monkeypatch.setattr(run, "expected_differences", lambda: [("m:C.test_listed", "a reason")])
+    ran = []
+    monkeypatch.setattr(comparison, "runner", lambda *args: types.SimpleNamespace(run_slices=ran.extend, results={}))
+    comparison.run_alone(["m:C.[dangling]"], native=True)
+    assert [piece for piece in ran if piece] == [["m:C.test_other"]]
+    ran.clear()
+    comparison.run_alone(["m:C.[dangling]"], native=False)
+    assert [piece for piece in ran if piece] == [["m:C.test_listed", "m:C.test_other"]]
 
 
 def test_each_expected_difference_has_a_reason():

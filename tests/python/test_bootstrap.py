@@ -41,8 +41,12 @@ def parents(*ancestors):
         multiprocessing.current_process().name = "generation %d" % len(ancestors)
         run(multiprocessing.Process(target=parents, args=(*ancestors, os.getpid())))
 
+def outlive():
+    threading.main_thread().join()
+    print("a thread is waited for", flush=True)
+
 def leave_thread():
-    threading.Thread(target=lambda: (time.sleep(0.1), print("a thread is waited for", flush=True))).start()
+    threading.Thread(target=outlive).start()
 
 def forebear():
     multiprocessing.get_context(method).Process(target=sleep, daemon=True).start()

@@ -388,7 +388,7 @@ class Odd:
     pass
 
 def imported():
-    return sorted({"multiprocessing.reduction", "queue", "socket"} & set(sys.modules))
+    return sorted({"multiprocessing.reduction", "multiprocessing.popen_spawn_posix", "queue", "socket"} & set(sys.modules))
 
 def register():
     from multiprocessing.reduction import ForkingPickler
