@@ -356,20 +356,21 @@ connection_open_pending(struct mpf_connection *c)
     return 0;
 }
 
+/* The other end may have diverted the pipe: what it had left here by then is looked for all the same. 0 or -errno. */
 static int
 connection_divert_settled(struct mpf_connection *c)
 {
-    if (c->end.off == 0 || mpf_pipe_diverted(&c->end)) {
+    if (c->end.off == 0 || c->select_fd >= 0) {
         return 0;
     }
-    mpf_pipe_divert(&c->end);
-    if (c->in != NULL) {
-        mpf_pipe_settle(c->end.arena, c->in, c->fd);
-        if (mpf_lane_count(c->in) != 0) {
-            return connection_open_pending(c);
-        }
+    if (!mpf_pipe_diverted(&c->end)) {
+        mpf_pipe_divert(&c->end);
     }
-    return 0;
+    if (c->in == NULL) {
+        return 0;
+    }
+    mpf_pipe_settle(c->end.arena, c->in, c->fd);
+    return mpf_lane_count(c->in) != 0 ? connection_open_pending(c) : 0;
 }
 
 static int

@@ -470,6 +470,27 @@ def test_a_descriptor_is_readable_exactly_when_something_is_there():
     selector.close()
 
 
+def test_a_descriptor_of_the_end_whose_other_one_was_asked_first():
+    left, right = context.Pipe()
+    left.send("by memory")
+    left.fileno()
+    assert select.select([right], [], [], 0)[0] == [right]
+    left.send("by socket")
+    assert right.recv() == "by memory"
+    assert select.select([right], [], [], 0)[0] == [right]
+    assert right.recv() == "by socket"
+    assert select.select([right], [], [], 0)[0] == []
+
+
+def test_nothing_but_what_the_program_writes_is_on_a_descriptor():
+    left, right = context.Pipe()
+    assert not right.poll(0.01)  # has looked for what comes on the descriptor
+    left.send(1)
+    os.write(left.fileno(), b"x")
+    assert right.recv() == 1
+    assert os.read(right.fileno(), 100) == b"x"
+
+
 def test_a_connection_over_a_socket_of_the_program():
     ours, theirs = socket.socketpair()
     with connection.Connection(ours.detach()) as conn:
