@@ -6,8 +6,6 @@ package, and of the standard library only what every child needs.
 import os
 import sys
 
-_LATER = "multiprocessing.reduction", "functools", "signal", "subprocess"
-
 
 def parent_sentinel(parent):
     """A descriptor that is readable once the process *parent*, the parent of this one, has ended."""
@@ -70,13 +68,9 @@ def _import_needed():
         return _args_from_interpreter_flags()
 
     numbers = {name: int(value) for name, value in vars(_signal).items() if name[:3] == "SIG" and "_" not in name}
-    given = {"signal": numbers, "functools": {"partial": _functools.partial},
+    given = {"signal": numbers, "functools": {"partial": _functools.partial}, "multiprocessing.reduction": {},
              "subprocess": {"_args_from_interpreter_flags": _args_from_interpreter_flags}}
-    placed = {}
-    for name in _LATER:
-        if name not in sys.modules:
-            sys.modules[name] = placed[name] = _Later(name)
-            vars(placed[name]).update(given.get(name, {}))
+    placed = put_off(given)
     try:
         import _pickle  # noqa: F401
 
@@ -84,11 +78,29 @@ def _import_needed():
         import multiprocessing.process
         import multiprocessing.util  # noqa: F401
     finally:
-        for name, module in placed.items():
-            if sys.modules.get(name) is module:
-                del sys.modules[name]
-            for attribute in given.get(name, ()):
-                del vars(module)[attribute]
+        put_off_no_more(placed, given)
+
+
+def put_off(given):
+    """Have modules that are not imported yet be imported only when something in them is used, not when they are named.
+
+    given: module name -> what is in it already, a dict.  Returns what put_off_no_more() takes.
+    """
+    placed = {}
+    for name in given:
+        if name not in sys.modules:
+            sys.modules[name] = placed[name] = _Later(name)
+            vars(placed[name]).update(given[name])
+    return placed
+
+
+def put_off_no_more(placed, given):
+    """From now on importing these modules does import them; who has named them before still has what stands for them."""
+    for name, module in placed.items():
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+        for attribute in given[name]:
+            del vars(module)[attribute]
 
 
 def main(data, parent, tracker, follow):

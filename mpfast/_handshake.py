@@ -9,7 +9,6 @@ peers that know nothing else, in both halves: one that has named a better hash i
 Each step is a generator that yields (what is to be sent, whether it then needs a message) and is sent that message, so that
 a listener can lead many handshakes at once and wait for none.
 """
-import hmac
 import os
 import struct
 import sys
@@ -64,6 +63,11 @@ def _split_hash(message):
     raise AuthenticationError("no hash, or one that is not allowed, is named in the message of the other side")
 
 
+def _digest(key, message, name):
+    import hmac  # not before it is needed: a large library comes with it
+    return hmac.new(key, message, name).digest()
+
+
 def _challenge(key, peer):
     message = b"{sha256}" + os.urandom(_RANDOM_BYTES)
     answer = yield _CHALLENGE + message, True
@@ -73,7 +77,8 @@ def _challenge(key, peer):
         else:
             name, digest = _split_hash(answer)
         peer.uses(name)
-        if not hmac.compare_digest(hmac.new(key, message, name).digest(), digest):
+        from hmac import compare_digest
+        if not compare_digest(_digest(key, message, name), digest):
             raise AuthenticationError("digest received was wrong")
     except AuthenticationError:
         yield _FAILURE, False
@@ -90,11 +95,11 @@ def _answer(key, peer):
         raise AuthenticationError(f"challenge too short: {len(message)} bytes")
     if len(message) == _OLD_CHALLENGE_BYTES:
         peer.uses("md5")
-        answer = hmac.new(key, message, "md5").digest()
+        answer = _digest(key, message, "md5")
     else:
         name, _ = _split_hash(message)
         peer.uses(name)
-        answer = b"{%s}" % name.encode() + hmac.new(key, message, name).digest()
+        answer = b"{%s}" % name.encode() + _digest(key, message, name)
     verdict = yield answer, True
     if verdict != _WELCOME:
         raise AuthenticationError("digest sent was rejected")

@@ -199,8 +199,21 @@ def main(control, state):
 
 
 def _import_for_children():
-    """Import what a child is likely to need, and no more: every page of this process costs each child a little."""
-    from . import connection, context, popen_forkserver, queues, spawn, synchronize  # noqa: F401
+    """Import what a child is likely to need, and no more: every page and mapping of this process costs each child a little."""
+    from importlib.util import find_spec
+
+    from ._child import put_off, put_off_no_more
+    # Of these shutil wants to know no more than whether they are there.
+    libraries = {name: {} for name, library in (("bz2", "_bz2"), ("lzma", "_lzma"), ("zlib", "zlib")) if find_spec(library)}
+    placed = put_off(libraries)
+    try:
+        import __future__  # noqa: F401
+
+        import mpfast.concurrent.futures._worker  # noqa: F401
+
+        from . import _crew_worker, connection, context, popen_forkserver, queues, spawn, synchronize  # noqa: F401
+    finally:
+        put_off_no_more(placed, libraries)
 
 
 def _preload(state):

@@ -44,6 +44,8 @@ if hasattr(_popen_fork, "watching"):
             """Returns the exit code, None while the process runs; waits for its end unless *flag* is os.WNOHANG."""
             if self.returncode is None and not hasattr(self, "_news"):
                 return super().poll(flag)
+            if flag == os.WNOHANG and self.returncode is None and not _core.is_news(self.sentinel, self._news):
+                return None
             while self.returncode is None:
                 ended = is_ready(self.sentinel, 0 if flag == os.WNOHANG else None)
                 with reaping:  # the server tells once

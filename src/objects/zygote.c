@@ -13,6 +13,7 @@
 #include <Python.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include "engine/zygote.h"
@@ -181,11 +182,33 @@ zygote_hear(PyObject *Py_UNUSED(module), PyObject *args)
                          message.news == MPF_ZYGOTE_STARTED ? (long long)pidfd : (long long)message.value);
 }
 
+PyDoc_STRVAR(is_news_doc,
+"is_news($module, sentinel, connection, /)\n--\n\n"
+"Whether there is anything to hear of a child: it has ended, or hear_zygote() would return or raise something.");
+
+static PyObject *
+zygote_is_news(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    struct pollfd polled[2];
+    if (nargs != 2) {
+        PyErr_SetString(PyExc_TypeError, "is_news() takes two descriptors");
+        return NULL;
+    }
+    for (int i = 0; i < 2; i++) {
+        polled[i] = (struct pollfd){.fd = PyObject_AsFileDescriptor(args[i]), .events = POLLIN};
+        if (polled[i].fd < 0) {
+            return NULL;
+        }
+    }
+    return PyBool_FromLong(poll(polled, 2, 0) != 0); /* an error is for who looks closely */
+}
+
 static PyMethodDef zygote_functions[] = {
     {"serve_zygote", zygote_serve, METH_O, serve_zygote_doc},
     {"note_zygote", zygote_note, METH_NOARGS, note_zygote_doc},
     {"ask_zygote", zygote_ask, METH_VARARGS, ask_zygote_doc},
     {"hear_zygote", zygote_hear, METH_VARARGS, hear_zygote_doc},
+    {"is_news", (PyCFunction)(void (*)(void))zygote_is_news, METH_FASTCALL, is_news_doc},
     {NULL, NULL, 0, NULL},
 };
 

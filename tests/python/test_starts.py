@@ -365,6 +365,29 @@ def wait_for(connection):
     connection.poll(None)
 
 
+def test_a_child_of_the_fork_server_finds_what_most_need_and_can_import_the_rest(python, tmp_path):
+    (tmp_path / "program.py").write_text("""
+import sys
+import mpfast
+
+def show():
+    print({"__future__", "mpfast._crew_worker", "mpfast.queues", "mpfast.synchronize"} <= set(sys.modules))
+    print({"hashlib", "logging", "concurrent.futures"} & set(sys.modules))
+    import bz2, lzma, shutil, zlib
+    for library in bz2, lzma, zlib:
+        print(type(sys.modules[library.__name__]) is type(sys), library.decompress(library.compress(b"text")))
+    print([name for name, _ in shutil.get_archive_formats()])
+
+if __name__ == "__main__":
+    process = mpfast.get_context("forkserver").Process(target=show)
+    process.start()
+    process.join()
+""")
+    import shutil
+    formats = [name for name, _ in shutil.get_archive_formats()]
+    assert python("program.py").stdout.splitlines() == ["True", "set()", *["True b'text'"] * 3, str(formats)]
+
+
 def test_a_fork_server_that_is_killed_is_replaced():
     from mpfast._zygote import zygote
     ctx = mpfast.get_context("forkserver")
