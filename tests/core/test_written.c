@@ -50,6 +50,8 @@ static void write_and_note(void *unused)
     (void)unused;
     CHECK(write_to(100, 200) >= 100);
     CHECK(write_to(2000, 2050) >= 50);
+    for (int i = 2200; i < 2260; i += 2) /* runs enough for whether to go on to be asked again */
+        (void)write_to(i, i + 1);
     mpf_written_note(written);
 }
 
