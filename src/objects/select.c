@@ -2,7 +2,8 @@
  * Purpose: connection.wait(): which of many connections, sentinels, sockets and descriptors are ready.
  *
  * Layout: private memory only. One entry for each object of the list, in its order:
- *   native   the end of a pipe that works by memory: ready when its lane says so; asleep on its socket
+ *   native   the end of a pipe that works by memory: ready when its lane says so; asleep on its socket. One that is diverted
+ *            meanwhile is by_socket as soon as what was left on the socket is taken off: ready when its lane or poll() says so
  *   foreign  anything else with a descriptor: ready when poll() says so
  *
  * Invariants: an object is reported if and only if it is ready at some instant of the call. Where a native one is ready
@@ -25,6 +26,7 @@
 struct select_entry {
     PyObject *object; /* owned */
     struct mpf_connection *native; /* the object, or NULL */
+    bool by_socket;
     bool ready;
 };
 
@@ -94,8 +96,11 @@ select_fill(struct mpf_state *state, PyObject *sequence, struct select_set *set)
 static bool
 select_native_ready(const struct mpf_connection *c)
 {
-    return mpf_connection_is_closing(c) || mpf_lane_count(c->in) != 0 ||
-           atomic_load_explicit(&c->in->closed, memory_order_acquire) != 0;
+    if (mpf_connection_is_closing(c) || mpf_lane_count(c->in) != 0) {
+        return true;
+    }
+    uint32_t closed = atomic_load_explicit(&c->in->closed, memory_order_acquire);
+    return closed != 0 && (closed & MPF_LANE_DIVERTED) == 0; /* of a diverted one the socket has the end */
 }
 
 /* Looks at the lanes. How many are ready. */
@@ -113,6 +118,23 @@ select_look(struct select_set *set)
     return ready;
 }
 
+/* Announces the sleeper to the lane. Whether it is ready instead; not where it is the socket that says so. */
+static bool
+select_announce_one(struct select_entry *entry)
+{
+    struct mpf_connection *c = entry->native;
+    if (mpf_connection_is_closing(c)) {
+        return true;
+    }
+    int rc = mpf_pipe_prepare_sleep(c->end.arena, c->in, c->fd);
+    if (rc != 0 || !mpf_lane_diverted(c->in)) {
+        return rc != 1;
+    }
+    mpf_pipe_settle(c->end.arena, c->in, c->fd);
+    entry->by_socket = true;
+    return mpf_lane_count(c->in) != 0;
+}
+
 /* Announces the sleeper to every lane that is not ready. How many turned out to be ready. */
 static Py_ssize_t
 select_announce(struct select_set *set)
@@ -120,9 +142,7 @@ select_announce(struct select_set *set)
     Py_ssize_t ready = 0;
     for (Py_ssize_t i = 0; i < set->count; i++) {
         struct select_entry *entry = &set->entries[i];
-        struct mpf_connection *c = entry->native;
-        if (c != NULL && !entry->ready &&
-            (mpf_connection_is_closing(c) || mpf_pipe_prepare_sleep(c->end.arena, c->in, c->fd) != 1)) {
+        if (entry->native != NULL && !entry->ready && select_announce_one(entry)) {
             entry->ready = true;
             ready++;
         }
@@ -144,7 +164,7 @@ select_confirmed(PyObject *object)
     return confirmed;
 }
 
-/* poll() until the deadline. How many of the foreign ones are ready, or -errno; -EINTR with an exception set. */
+/* poll() until the deadline. How many more are ready, or -errno; -EINTR with an exception set. */
 static Py_ssize_t
 select_poll(struct select_set *set, int64_t deadline)
 {
@@ -154,7 +174,8 @@ select_poll(struct select_set *set, int64_t deadline)
     }
     Py_ssize_t ready = 0;
     for (Py_ssize_t i = 0; i < set->count; i++) {
-        if (set->entries[i].native == NULL && set->targets[i].revents != 0) {
+        bool by_poll = set->entries[i].native == NULL || set->entries[i].by_socket;
+        if (by_poll && !set->entries[i].ready && set->targets[i].revents != 0) {
             int confirmed = select_confirmed(set->entries[i].object);
             if (confirmed < 0) {
                 return -EINTR;

@@ -13,6 +13,8 @@ import pytest
 import mpfast
 from mpfast import connection
 
+from conftest import sleeps
+
 METHODS = ("fork", "spawn", "forkserver")
 
 pytestmark = pytest.mark.skipif(not hasattr(connection, "allow_md5"), reason="no native connections here")
@@ -608,6 +610,26 @@ def test_wait_wakes_for_a_child_that_sends_and_one_that_is_killed():
     assert got == ["sent"]
     for child in children:
         child.join()
+
+
+@pytest.mark.parametrize("sent", (True, False))
+def test_waiting_while_the_descriptor_of_the_other_end_is_asked_for(sent):
+    left, right = context.Pipe()
+    read_end, write_end = os.pipe()
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(connection.wait([right, read_end])))
+    thread.start()
+    while not sleeps([], thread):
+        pass
+    left.fileno()
+    if sent:
+        left.send("by socket")
+    else:
+        os.write(write_end, b"x")
+    thread.join()
+    assert found == [right if sent else read_end]
+    os.close(read_end)
+    os.close(write_end)
 
 
 def test_wait_with_what_cannot_be_waited_for(pipe):
