@@ -5,6 +5,8 @@ parent_sentinel: Any
 ended: Any
 follows: Any
 untouched: Any
+put_off: Any
+put_off_no_more: Any
 main: Any
 load: Any
 prepare: Any

@@ -7,7 +7,9 @@
  * States: by memory -> diverted (the pipe's state, shared by both ends); or by socket alone from the start, for a
  * Connection(handle) that a program makes itself. Open -> closed, each object for itself.
  *   A descriptor that is asked for while messages are still in the lane has to be readable although its socket is not:
- *   fileno() is then an epoll descriptor over the socket and an eventfd that stays readable until the lane is empty.
+ *   fileno() is then an epoll descriptor over the socket and an eventfd that stays readable until the lane is empty. Where it
+ *   is another object for the same end, of another process say, that takes the last message, it stays so until this one is
+ *   asked for its descriptor again, or receives.
  *
  * Invariants: messages in the lane are older than those on the socket. What cannot be pickled changes nothing. A call that
  * uses the end, a lane or a descriptor counts as a hold; close() shuts out new ones, and the last one to end lets go.
@@ -356,11 +358,24 @@ connection_open_pending(struct mpf_connection *c)
     return 0;
 }
 
+void
+mpf_connection_settle_pending(struct mpf_connection *c)
+{
+    if (c->pending_fd >= 0 && mpf_lane_count(c->in) == 0) {
+        eventfd_t value;
+        (void)eventfd_read(c->pending_fd, &value);
+    }
+}
+
 /* The other end may have diverted the pipe: what it had left here by then is looked for all the same. 0 or -errno. */
 static int
 connection_divert_settled(struct mpf_connection *c)
 {
-    if (c->end.off == 0 || c->select_fd >= 0) {
+    if (c->end.off == 0) {
+        return 0;
+    }
+    if (c->select_fd >= 0) {
+        mpf_connection_settle_pending(c);
         return 0;
     }
     if (!mpf_pipe_diverted(&c->end)) {

@@ -49,6 +49,9 @@ static inline bool mpf_connection_is_closing(const struct mpf_connection *c) {
 PyObject *mpf_connection_by_socket(struct mpf_connection *c, const char *name, PyObject *args);
 PyObject *mpf_connection_by_socket_1(struct mpf_connection *c, const char *name, PyObject *arg);
 
+/* The descriptor is not readable any more for messages of the lane, if there are none. */
+void mpf_connection_settle_pending(struct mpf_connection *c);
+
 /* Lets go of the end and the descriptors, now or as soon as no call uses them. */
 void mpf_connection_shut(struct mpf_connection *c);
 

@@ -14,7 +14,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 #include "memory/participant.h"
 #include "objects/errors.h"
@@ -56,15 +55,6 @@ connection_await(struct mpf_connection *c, struct mpf_wait *wait)
     return rc == 0 && mpf_connection_is_closing(c) ? -EBADF : rc;
 }
 
-static void
-connection_settle_pending(struct mpf_connection *c)
-{
-    if (c->pending_fd >= 0 && mpf_lane_count(c->in) == 0) {
-        eventfd_t value;
-        (void)eventfd_read(c->pending_fd, &value);
-    }
-}
-
 /* Between mpf_connection_begin_reading and mpf_connection_end: the next message of the lane. 0; MPF_CONNECTION_BY_SOCKET: the next one is on the socket; -EPIPE: none will come;
  * -EAGAIN / -ETIMEDOUT; -EINTR with an exception set; -errno. */
 static int
@@ -78,7 +68,7 @@ connection_take(struct mpf_connection *c, int64_t deadline, void *buffer, struct
     for (;;) {
         int rc = mpf_lane_get(c->end.arena, c->in, buffer, received);
         if (rc == 0) {
-            connection_settle_pending(c);
+            mpf_connection_settle_pending(c);
             return 0;
         }
         if (rc == -EPIPE && mpf_lane_diverted(c->in)) {

@@ -1,5 +1,6 @@
 """What a user sees of Pipe, Connection and wait()."""
 import os
+import pickle
 import select
 import selectors
 import signal
@@ -491,6 +492,16 @@ def test_nothing_but_what_the_program_writes_is_on_a_descriptor():
     os.write(left.fileno(), b"x")
     assert right.recv() == 1
     assert os.read(right.fileno(), 100) == b"x"
+
+
+def test_a_descriptor_where_another_object_for_the_end_takes_what_was_sent():
+    left, right = context.Pipe()
+    other = pickle.loads(context.reducer.ForkingPickler.dumps(right))
+    left.send("by memory")
+    assert select.select([right], [], [], 0)[0] == [right]
+    assert other.recv() == "by memory"
+    assert select.select([right], [], [], 0)[0] == []
+    assert connection.wait([right], 0) == []
 
 
 def test_a_connection_over_a_socket_of_the_program():
