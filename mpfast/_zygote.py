@@ -203,12 +203,15 @@ def _import_for_children():
     from importlib.util import find_spec
 
     from ._child import put_off, put_off_no_more
-    # Of these shutil wants to know no more than whether they are there.
-    libraries = {name: {} for name, library in (("bz2", "_bz2"), ("lzma", "_lzma"), ("zlib", "zlib")) if find_spec(library)}
+    # Of these shutil wants to know no more than whether they are there.  One that is and cannot be loaded fails when it is used.
+    compressors = {"bz2": "_bz2", "lzma": "_lzma", "zlib": "zlib", "compression.zstd": "_zstd"}
+    libraries = {name: {} for name, library in compressors.items() if find_spec(library)}
     placed = put_off(libraries)
     try:
-        import __future__  # noqa: F401
+        import __future__  # noqa: F401  # most modules of programs do
+        import hmac  # noqa: F401
 
+        # Not as a name in its package, which would import the standard library's to look for it there.
         import mpfast.concurrent.futures._worker  # noqa: F401
 
         from . import _crew_worker, connection, context, popen_forkserver, queues, spawn, synchronize  # noqa: F401

@@ -6,10 +6,10 @@
  *
  * States: by memory -> diverted (the pipe's state, shared by both ends); or by socket alone from the start, for a
  * Connection(handle) that a program makes itself. Open -> closed, each object for itself.
- *   A descriptor that is asked for while messages are still in the lane has to be readable although its socket is not:
- *   fileno() is then an epoll descriptor over the socket and an eventfd that stays readable until the lane is empty. Where it
- *   is another object for the same end, of another process say, that takes the last message, it stays so until this one is
- *   asked for its descriptor again, or receives.
+ *   A descriptor that is asked for while messages are still in the lane has to be readable. Where nobody has rung for them the
+ *   socket is not: fileno() is then an epoll descriptor over the socket and an eventfd that is readable until the lane is
+ *   empty. Should another object for the same end, of another process say, take the last message, it stays so until this one is
+ *   asked for its descriptor again; who receives meanwhile, because of it, waits for the next message.
  *
  * Invariants: messages in the lane are older than those on the socket. What cannot be pickled changes nothing. A call that
  * uses the end, a lane or a descriptor counts as a hold; close() shuts out new ones, and the last one to end lets go.
@@ -39,7 +39,8 @@ static void
 connection_reset(struct mpf_connection *c, struct mpf_state *state)
 {
     c->state = state;
-    c->fd = c->select_fd = c->pending_fd = -1;
+    c->fd = c->select_fd = -1;
+    atomic_store_explicit(&c->pending_fd, -1, memory_order_relaxed);
 }
 
 static PyObject *
@@ -111,8 +112,9 @@ connection_let_go(struct mpf_connection *c)
 {
     c->in = c->out = NULL;
     mpf_block_unref(&c->end);
+    int pending = atomic_exchange_explicit(&c->pending_fd, -1, memory_order_relaxed);
+    close_descriptor(&pending);
     close_descriptor(&c->select_fd);
-    close_descriptor(&c->pending_fd);
     close_descriptor(&c->fd);
 }
 
@@ -345,55 +347,60 @@ static int
 connection_open_pending(struct mpf_connection *c)
 {
     struct epoll_event on_socket = {.events = EPOLLIN | EPOLLRDHUP}, on_pending = {.events = EPOLLIN};
-    int rc;
-    c->select_fd = epoll_create1(EPOLL_CLOEXEC);
-    c->pending_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (c->select_fd < 0 || c->pending_fd < 0 || epoll_ctl(c->select_fd, EPOLL_CTL_ADD, c->fd, &on_socket) < 0 ||
-        epoll_ctl(c->select_fd, EPOLL_CTL_ADD, c->pending_fd, &on_pending) < 0) {
-        rc = -errno;
-        close_descriptor(&c->select_fd);
-        close_descriptor(&c->pending_fd);
+    int both = epoll_create1(EPOLL_CLOEXEC), pending = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (both < 0 || pending < 0 || epoll_ctl(both, EPOLL_CTL_ADD, c->fd, &on_socket) < 0 ||
+        epoll_ctl(both, EPOLL_CTL_ADD, pending, &on_pending) < 0) {
+        int rc = -errno;
+        close_descriptor(&both);
+        close_descriptor(&pending);
         return rc;
     }
+    c->select_fd = both;
+    atomic_store_explicit(&c->pending_fd, pending, memory_order_relaxed);
+    mpf_connection_settle(c); /* who has taken the last message meanwhile did not see it */
     return 0;
 }
 
 void
-mpf_connection_settle_pending(struct mpf_connection *c)
+mpf_connection_settle(struct mpf_connection *c)
 {
-    if (c->pending_fd >= 0 && mpf_lane_count(c->in) == 0) {
+    if (mpf_lane_count(c->in) != 0 || mpf_pipe_settle(c->end.arena, c->in, c->fd) != MPF_PIPE_SETTLED) {
+        return;
+    }
+    int pending = atomic_exchange_explicit(&c->pending_fd, -1, memory_order_relaxed);
+    if (pending >= 0) {
         eventfd_t value;
-        (void)eventfd_read(c->pending_fd, &value);
+        (void)eventfd_read(pending, &value); /* closing it is not enough: a child may have it, too */
+        close(pending);
     }
 }
 
-/* The other end may have diverted the pipe: what it had left here by then is looked for all the same. 0 or -errno. */
+/* selectable: what fileno() is must be readable while there is something in the lane. 0 or -errno. */
 static int
-connection_divert_settled(struct mpf_connection *c)
+connection_divert_guarded(struct mpf_connection *c, bool selectable)
 {
     if (c->end.off == 0) {
         return 0;
     }
-    if (c->select_fd >= 0) {
-        mpf_connection_settle_pending(c);
-        return 0;
-    }
     if (!mpf_pipe_diverted(&c->end)) {
-        mpf_pipe_divert(&c->end);
+        mpf_pipe_divert(&c->end, c->fd);
     }
     if (c->in == NULL) {
         return 0;
     }
-    mpf_pipe_settle(c->end.arena, c->in, c->fd);
-    return mpf_lane_count(c->in) != 0 ? connection_open_pending(c) : 0;
+    if (c->select_fd >= 0 || !selectable) {
+        mpf_connection_settle(c);
+        return 0;
+    }
+    return mpf_pipe_settle(c->end.arena, c->in, c->fd) == MPF_PIPE_SILENT ? connection_open_pending(c) : 0;
 }
 
 static int
-connection_divert(struct mpf_connection *c)
+connection_divert(struct mpf_connection *c, bool selectable)
 {
     int rc;
     MPF_GUARD(c); /* one thread opens the descriptors */
-    rc = connection_divert_settled(c);
+    rc = connection_divert_guarded(c, selectable);
     MPF_UNGUARD();
     return rc;
 }
@@ -405,7 +412,7 @@ connection_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (mpf_connection_begin(c) < 0) {
         return NULL;
     }
-    int rc = connection_divert(c);
+    int rc = connection_divert(c, true);
     PyObject *number = rc < 0 ? mpf_errors_raise(rc) : PyLong_FromLong(c->select_fd >= 0 ? c->select_fd : c->fd);
     mpf_connection_end(c);
     return number;
@@ -418,7 +425,7 @@ connection_get_handle(PyObject *self, void *Py_UNUSED(closure))
     if (!connection_hold(c)) {
         Py_RETURN_NONE;
     }
-    int rc = c->fd >= 0 ? connection_divert(c) : 0;
+    int rc = c->fd >= 0 ? connection_divert(c, false) : 0;
     PyObject *number = rc < 0 ? mpf_errors_raise(rc) : c->fd < 0 ? Py_NewRef(Py_None) : PyLong_FromLong(c->fd);
     mpf_connection_end(c);
     return number;

@@ -15,7 +15,8 @@ struct mpf_connection {
     struct mpf_ref end;      /* off == 0: works by its socket alone */
     struct mpf_lane_shm *in, *out;
     int fd; /* the socket; -1: closed */
-    int select_fd, pending_fd; /* see connection_fileno; -1: none */
+    int select_fd;           /* what fileno() is in place of the socket: see connection.c; -1: the socket */
+    _Atomic int pending_fd; /* the eventfd in it, as long as the lane may not be empty; -1: none */
     bool readable, writable;
     _Atomic uint32_t holds; /* who is at work on the members above: see connection.c */
     _Atomic int64_t looked; /* when an empty poll() last asked the socket */
@@ -49,8 +50,8 @@ static inline bool mpf_connection_is_closing(const struct mpf_connection *c) {
 PyObject *mpf_connection_by_socket(struct mpf_connection *c, const char *name, PyObject *args);
 PyObject *mpf_connection_by_socket_1(struct mpf_connection *c, const char *name, PyObject *arg);
 
-/* The descriptor is not readable any more for messages of the lane, if there are none. */
-void mpf_connection_settle_pending(struct mpf_connection *c);
+/* Of a diverted pipe: if its lane is empty, the descriptor is not readable for that any more. */
+void mpf_connection_settle(struct mpf_connection *c);
 
 /* Lets go of the end and the descriptors, now or as soon as no call uses them. */
 void mpf_connection_shut(struct mpf_connection *c);

@@ -40,8 +40,7 @@ static int
 connection_await(struct mpf_connection *c, struct mpf_wait *wait)
 {
     if (mpf_lane_diverted(c->in)) {
-        mpf_pipe_settle(c->end.arena, c->in, c->fd);
-        return mpf_lane_count(c->in) != 0 ? 0 : MPF_CONNECTION_BY_SOCKET;
+        return mpf_pipe_settle(c->end.arena, c->in, c->fd) == MPF_PIPE_SETTLED ? MPF_CONNECTION_BY_SOCKET : 0;
     }
     bool won = mpf_lane_spin(&wait->park, c->in);
     mpf_park_finish(&wait->park);
@@ -68,13 +67,12 @@ connection_take(struct mpf_connection *c, int64_t deadline, void *buffer, struct
     for (;;) {
         int rc = mpf_lane_get(c->end.arena, c->in, buffer, received);
         if (rc == 0) {
-            mpf_connection_settle_pending(c);
+            if (mpf_lane_diverted(c->in)) {
+                mpf_connection_settle(c);
+            }
             return 0;
         }
-        if (rc == -EPIPE && mpf_lane_diverted(c->in)) {
-            return MPF_CONNECTION_BY_SOCKET;
-        }
-        if (rc == -EAGAIN) {
+        if (rc == -EAGAIN || (rc == -EPIPE && mpf_lane_diverted(c->in))) {
             if (!waited) {
                 mpf_wait_init(&wait, c->end.arena, deadline);
                 waited = true;

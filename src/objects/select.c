@@ -3,7 +3,7 @@
  *
  * Layout: private memory only. One entry for each object of the list, in its order:
  *   native   the end of a pipe that works by memory: ready when its lane says so; asleep on its socket. One that is diverted
- *            meanwhile is by_socket as soon as what was left on the socket is taken off: ready when its lane or poll() says so
+ *            meanwhile is by_socket as soon as it is settled: ready when poll() says so
  *   foreign  anything else with a descriptor: ready when poll() says so
  *
  * Invariants: an object is reported if and only if it is ready at some instant of the call. Where a native one is ready
@@ -130,9 +130,8 @@ select_announce_one(struct select_entry *entry)
     if (rc != 0 || !mpf_lane_diverted(c->in)) {
         return rc != 1;
     }
-    mpf_pipe_settle(c->end.arena, c->in, c->fd);
-    entry->by_socket = true;
-    return mpf_lane_count(c->in) != 0;
+    entry->by_socket = mpf_pipe_settle(c->end.arena, c->in, c->fd) == MPF_PIPE_SETTLED;
+    return !entry->by_socket;
 }
 
 /* Announces the sleeper to every lane that is not ready. How many turned out to be ready. */

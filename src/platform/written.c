@@ -43,7 +43,7 @@
 #define LOOKED_THROUGH_MAX 65536 /* pages: more would take a child milliseconds */
 #define NOTED_MAX 1024           /* pages: who writes to more does something of its own */
 #define TRIES_MAX 8              /* children that may look in vain */
-#define REPEATED_AT_ONCE 8       /* runs, some ten microseconds: asking whether to go on costs as much as one */
+#define REPEATED_AT_ONCE 16      /* pages, some ten microseconds: asking whether to go on costs as much as one */
 
 enum { NONE, NOTING, NOTED };
 
@@ -176,8 +176,12 @@ void mpf_written_repeat(const struct mpf_written *written, bool (*goes_on)(void 
     int error = errno;
     uintptr_t size = page_size();
     uint32_t count = written->run_count < RUNS_MAX ? written->run_count : RUNS_MAX; /* any child may have written there */
-    for (uint32_t i = 0; i < count && (i % REPEATED_AT_ONCE != 0 || goes_on(context)); i++)
-        (void)madvise((void *)written->runs[i].from, written->runs[i].pages * size, MADV_POPULATE_WRITE);
+    uintptr_t unasked = REPEATED_AT_ONCE;
+    for (uint32_t i = 0; i < count && (unasked < REPEATED_AT_ONCE || goes_on(context)); i++) {
+        const struct run run = written->runs[i];
+        unasked = (unasked < REPEATED_AT_ONCE ? unasked : 0) + run.pages;
+        (void)madvise((void *)run.from, run.pages * size, MADV_POPULATE_WRITE);
+    }
     errno = error;
 }
 

@@ -62,7 +62,7 @@ enum {
     MPF_LANE_NO_WRITERS = 1, /* nobody can put any more: the end of file, once drained */
     MPF_LANE_NO_READERS = 2, /* nobody can get any more: putting is a broken pipe */
     MPF_LANE_DIVERTED = 4,   /* what is put from now on has to go another way: putting is refused with -ESHUTDOWN */
-    MPF_LANE_SETTLED = 8,    /* a pipe's: diverted, and the rings are off its socket */
+    MPF_LANE_SETTLED = 8,    /* a pipe's: diverted and empty, and the rings are off its socket */
 };
 
 /* Limits on what may be in the lane; 0 for none. A message is let in when the lane is empty, however long it is. */
@@ -183,8 +183,8 @@ void mpf_lane_pass_room(struct mpf_lane_shm *lane);
 /* Marks the lane with MPF_LANE_NO_* and wakes everybody who waits in shared memory. */
 void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what);
 
-/* No message is put any more once this has returned. */
-void mpf_lane_divert(struct mpf_arena *arena, struct mpf_lane_shm *lane);
+/* No message is put any more once this has returned. ringer: called, as for a message, if some are left; or NULL. */
+void mpf_lane_divert(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_ringer *ringer);
 bool mpf_lane_diverted(const struct mpf_lane_shm *lane);
 
 #endif

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 
+#include "platform/fault.h"
 #include "sync/spin.h"
 
 static bool message_or_end(const struct mpf_lane_shm *lane, const struct mpf_lane_limit *unused) {
@@ -94,8 +95,11 @@ void mpf_lane_close(struct mpf_lane_shm *lane, uint32_t what) {
     mpf_eventcount_notify(&lane->writers, MPF_EVENTCOUNT_ALL);
 }
 
-void mpf_lane_divert(struct mpf_arena *arena, struct mpf_lane_shm *lane) {
+void mpf_lane_divert(struct mpf_arena *arena, struct mpf_lane_shm *lane, const struct mpf_lane_ringer *ringer) {
     mpf_section_enter(arena, &lane->tail);
+    if (ringer != NULL && !mpf_lane_diverted(lane) && mpf_lane_count(lane) != 0)
+        ringer->ring(ringer->context);
+    MPF_FAULT("lane.divert.rung");
     atomic_fetch_or_explicit(&lane->closed, MPF_LANE_DIVERTED, memory_order_release); /* pairs with mpf_lane_closed_for */
     mpf_section_leave(arena, &lane->tail);
     mpf_eventcount_notify(&lane->readers, MPF_EVENTCOUNT_ALL);

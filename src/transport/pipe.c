@@ -12,8 +12,10 @@
  * as the stdlib writes it. A ring is a frame whose length no message can have.
  *
  * Invariants. No ring is written after the diversion (both happen inside the lane's tail section), so rings only precede
- * frames; once they were taken off a diverted pipe's socket (MPF_LANE_SETTLED) nobody looks for any more, which
+ * frames; once the lane is empty and they were taken off a diverted pipe's socket (MPF_LANE_SETTLED) nobody looks for any more, which
  * could be mistaken for the middle of a frame that another thread is reading. Messages in a lane are older than frames on the socket.
+ * SETTLED <=> diverted, empty, no ring on the socket; nobody reads frames before. Whoever diverts what it sends rings for what is
+ * left in the lane, so that the other side's program, which may look at nothing but its socket, sees it.
  *
  * Callers hold nothing. Rings are written and taken off inside the tail section: what is peeked at is what is read. They
  * stay on the socket while there is something to get, so that every reader that sleeps there wakes.
@@ -21,7 +23,8 @@
  * Death. A sender rings before it publishes, both inside the tail section, and a reader announces itself and looks at the lane
  * inside that section: a sender killed after ringing wakes the reader for nothing, one killed after publishing
  * has rung. The announcement is withdrawn after the ring, and made before rings are taken off: at worst it is rung twice,
- * and no reader sleeps unannounced that was to wake by a ring which a killed one took off. Of a process killed between the two
+ * and no reader sleeps unannounced that was to wake by a ring which a killed one took off. A reader killed between taking the
+ * last message of a diverted lane and settling leaves the socket readable until the next one asks. Of a process killed between the two
  * diversions one direction goes on by memory, until somebody asks for a descriptor again. The rest is in lane.c and end.c. */
 #include "transport/pipe.h"
 
@@ -67,13 +70,15 @@ struct mpf_lane_shm *mpf_pipe_out(const struct mpf_ref *end) {
     return lane_of(end, ((const struct mpf_end_shm *)mpf_at(end->arena, end->off))->out);
 }
 
-void mpf_pipe_divert(const struct mpf_ref *end) {
+void mpf_pipe_divert(const struct mpf_ref *end, int fd) {
     struct mpf_lane_shm *in = mpf_pipe_in(end), *out = mpf_pipe_out(end);
+    struct mpf_pipe_bell bell = {.out = out, .fd = fd};
+    const struct mpf_lane_ringer ringer = {.ring = mpf_pipe_ring, .context = &bell};
     if (in != NULL)
-        mpf_lane_divert(end->arena, in);
+        mpf_lane_divert(end->arena, in, NULL);
     MPF_FAULT("pipe.half_diverted");
     if (out != NULL)
-        mpf_lane_divert(end->arena, out);
+        mpf_lane_divert(end->arena, out, &ringer);
 }
 
 bool mpf_pipe_diverted(const struct mpf_ref *end) {
@@ -131,15 +136,25 @@ int mpf_pipe_look(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) {
     return rc;
 }
 
-void mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) {
+static bool is_silent(int fd) {
+    char byte;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+enum mpf_pipe_state mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd) {
+    enum mpf_pipe_state state = MPF_PIPE_SETTLED;
     if (atomic_load_explicit(&in->closed, memory_order_acquire) & MPF_LANE_SETTLED)
-        return;
+        return state;
     mpf_section_enter(arena, &in->tail);
-    (void)take_rings(in, fd);
-    MPF_FAULT("pipe.settled");
-    if (mpf_lane_diverted(in))
+    if (mpf_lane_count(in) != 0) {
+        state = is_silent(fd) ? MPF_PIPE_SILENT : MPF_PIPE_RUNG;
+    } else {
+        (void)take_rings(in, fd);
+        MPF_FAULT("pipe.settled");
         atomic_fetch_or_explicit(&in->closed, MPF_LANE_SETTLED, memory_order_release);
+    }
     mpf_section_leave(arena, &in->tail);
+    return state;
 }
 
 void mpf_pipe_recover(struct mpf_arena *arena, mpf_off off, uint32_t dead) {

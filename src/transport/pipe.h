@@ -19,8 +19,8 @@ int mpf_pipe_open(struct mpf_arena *arena, bool duplex, struct mpf_ref ends[2]);
 struct mpf_lane_shm *mpf_pipe_in(const struct mpf_ref *end);
 struct mpf_lane_shm *mpf_pipe_out(const struct mpf_ref *end);
 
-/* From now on everything goes through the socket, both ways. What is in the lanes comes first. */
-void mpf_pipe_divert(const struct mpf_ref *end);
+/* From now on everything goes through the socket, both ways. What is in the lanes comes first. fd: this side's socket. */
+void mpf_pipe_divert(const struct mpf_ref *end, int fd);
 /* Whether both ways are. */
 bool mpf_pipe_diverted(const struct mpf_ref *end);
 
@@ -36,8 +36,13 @@ void mpf_pipe_ring(void *bell); /* an mpf_lane_ringer's; a socket that was close
 int mpf_pipe_prepare_sleep(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd);
 /* The same for one that will not sleep. */
 int mpf_pipe_look(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd);
-/* Takes the rings off, whatever is in the lane: afterwards the socket holds frames only, if the pipe is diverted. */
-void mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd);
+/* Of a diverted pipe: where nothing is left in the lane, takes the rings off, and the socket holds frames only. */
+enum mpf_pipe_state {
+    MPF_PIPE_SETTLED, /* so it is */
+    MPF_PIPE_RUNG,    /* there is something to get, and the socket is readable */
+    MPF_PIPE_SILENT,  /* there is something to get, and the socket is not */
+};
+enum mpf_pipe_state mpf_pipe_settle(struct mpf_arena *arena, struct mpf_lane_shm *in, int fd);
 
 /* Block hooks of the pipe itself (its ends have their own). */
 void mpf_pipe_recover(struct mpf_arena *arena, mpf_off off, uint32_t dead);

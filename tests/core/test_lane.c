@@ -219,7 +219,7 @@ static void test_diverting(void) {
     setup(false);
     CHECK_EQUAL(put_parcel(lane, 1, 0, 8, NULL), 0);
     CHECK(!mpf_lane_diverted(lane));
-    mpf_lane_divert(arena, lane);
+    mpf_lane_divert(arena, lane, NULL);
     CHECK(mpf_lane_diverted(lane));
     CHECK_EQUAL(put_parcel(lane, 1, 1, 8, NULL), -ESHUTDOWN);
     CHECK_EQUAL(put_parcel(lane, 1, 1, LONG_BYTES, NULL), -ESHUTDOWN);

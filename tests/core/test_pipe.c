@@ -95,22 +95,50 @@ static void test_look(void) {
     teardown();
 }
 
+static enum mpf_pipe_state settle(int i) { return mpf_pipe_settle(arena, mpf_pipe_in(&ends[i]), sockets[i]); }
+
 static void test_diversion(void) {
     setup(true);
     CHECK_EQUAL(prepare(1), 1);
     CHECK_EQUAL(put_from(0, 0), 0);
     CHECK(!mpf_pipe_diverted(&ends[1]));
-    mpf_pipe_divert(&ends[1]);
+    mpf_pipe_divert(&ends[1], sockets[1]);
     CHECK(mpf_pipe_diverted(&ends[0]) && mpf_pipe_diverted(&ends[1]));
     CHECK_EQUAL(put_from(0, 1), -ESHUTDOWN);
     CHECK_EQUAL(put_from(1, 1), -ESHUTDOWN);
-    mpf_pipe_settle(arena, mpf_pipe_in(&ends[1]), sockets[1]);
-    CHECK(!readable(1, 0));                   /* the ring is gone */
-    expect_next(mpf_pipe_in(&ends[1]), 0, 0); /* and the message is not */
+    CHECK_EQUAL(settle(1), MPF_PIPE_RUNG);
+    CHECK(readable(1, 0)); /* for whoever sleeps */
+    expect_next(mpf_pipe_in(&ends[1]), 0, 0);
+    CHECK_EQUAL(settle(1), MPF_PIPE_SETTLED);
+    CHECK(!readable(1, 0));
     /* what looks like a ring belongs to a frame now */
     CHECK_EQUAL(send(sockets[0], "\xff\xff\xff\xfe", 4, 0), 4);
-    mpf_pipe_settle(arena, mpf_pipe_in(&ends[1]), sockets[1]);
+    CHECK_EQUAL(settle(1), MPF_PIPE_SETTLED);
     CHECK(readable(1, 0));
+    teardown();
+}
+
+/* Who diverts what it has sent rings for what is left, if it is the first to divert it. */
+static void test_diversion_with_messages(void) {
+    setup(true);
+    CHECK_EQUAL(put_from(0, 0), 0);
+    CHECK(!readable(1, 0));
+    mpf_pipe_divert(&ends[0], sockets[0]);
+    CHECK(readable(1, 0));
+    CHECK_EQUAL(settle(1), MPF_PIPE_RUNG);
+    expect_next(mpf_pipe_in(&ends[1]), 0, 0);
+    CHECK_EQUAL(settle(1), MPF_PIPE_SETTLED);
+    CHECK(!readable(1, 0) && !readable(0, 0));
+    teardown();
+
+    setup(true);
+    CHECK_EQUAL(put_from(0, 0), 0);
+    mpf_pipe_divert(&ends[1], sockets[1]);
+    mpf_pipe_divert(&ends[0], sockets[0]);
+    CHECK_EQUAL(settle(1), MPF_PIPE_SILENT);
+    CHECK(!readable(1, 0));
+    expect_next(mpf_pipe_in(&ends[1]), 0, 0);
+    CHECK_EQUAL(settle(1), MPF_PIPE_SETTLED);
     teardown();
 }
 
@@ -183,7 +211,7 @@ static void test_senders_resume(void) {
 static void divert_and_die(void *unused) {
     (void)unused;
     die_at("pipe.half_diverted", 1);
-    mpf_pipe_divert(&ends[1]);
+    mpf_pipe_divert(&ends[1], sockets[1]);
 }
 
 /* A pipe that is diverted in one direction only is not taken for one that is in both. */
@@ -196,7 +224,7 @@ static void test_kill_half_way(void) {
     CHECK_EQUAL(put_from(0, 0), -ESHUTDOWN);
     CHECK_EQUAL(put_from(1, 0), 0);
     expect_next(mpf_pipe_in(&ends[0]), 1, 0);
-    mpf_pipe_divert(&ends[0]);
+    mpf_pipe_divert(&ends[0], sockets[0]);
     CHECK(mpf_pipe_diverted(&ends[1]));
     CHECK_EQUAL(put_from(1, 1), -ESHUTDOWN);
     teardown();
@@ -253,18 +281,38 @@ static void test_kill_a_reader(void) {
 static void settle_and_die(void *unused) {
     (void)unused;
     die_at("pipe.settled", 1);
-    mpf_pipe_settle(arena, mpf_pipe_in(&ends[1]), sockets[1]);
+    (void)settle(1);
+}
+
+static void ring_and_die(void *unused) {
+    (void)unused;
+    die_at("lane.divert.rung", 2);
+    mpf_pipe_divert(&ends[0], sockets[0]);
+}
+
+static void test_kill_the_diverter(void) {
+    setup(true);
+    CHECK_EQUAL(put_from(0, 0), 0);
+    CHECK_EQUAL(check_wait(check_fork(ring_and_die, NULL)), -SIGKILL);
+    while (mpf_participant_reap(arena) > 0)
+        ;
+    CHECK(readable(1, 0) && !mpf_pipe_diverted(&ends[0]));
+    expect_next(mpf_pipe_in(&ends[1]), 0, 0);
+    mpf_pipe_divert(&ends[0], sockets[0]);
+    CHECK_EQUAL(settle(1), MPF_PIPE_SETTLED);
+    CHECK(!readable(1, 0));
+    teardown();
 }
 
 static void test_kill_the_settler(void) {
     setup(true);
     CHECK_EQUAL(prepare(1), 1);
     CHECK_EQUAL(put_from(0, 0), 0);
-    mpf_pipe_divert(&ends[1]);
-    CHECK_EQUAL(check_wait(check_fork(settle_and_die, NULL)), -SIGKILL);
-    mpf_pipe_settle(arena, mpf_pipe_in(&ends[1]), sockets[1]);
-    CHECK(!readable(1, 0));
     expect_next(mpf_pipe_in(&ends[1]), 0, 0);
+    mpf_pipe_divert(&ends[1], sockets[1]);
+    CHECK_EQUAL(check_wait(check_fork(settle_and_die, NULL)), -SIGKILL);
+    CHECK_EQUAL(settle(1), MPF_PIPE_SETTLED);
+    CHECK(!readable(1, 0));
     while (mpf_participant_reap(arena) > 0)
         ;
     teardown();
@@ -272,9 +320,10 @@ static void test_kill_the_settler(void) {
 #endif
 
 CHECK_MAIN({"both_ways", test_both_ways}, {"one_way", test_one_way}, {"rings", test_rings}, {"look", test_look}, {"diversion", test_diversion},
+           {"diversion_with_messages", test_diversion_with_messages},
            {"closing", test_closing}, {"room_for_several", test_room_for_several}, {"senders_resume", test_senders_resume},
 #ifdef MPF_DEBUG
            {"kill_half_way", test_kill_half_way}, {"kill_the_ringer", test_kill_the_ringer}, {"kill_a_reader", test_kill_a_reader},
-           {"kill_the_settler", test_kill_the_settler},
+           {"kill_the_settler", test_kill_the_settler}, {"kill_the_diverter", test_kill_the_diverter},
 #endif
 )

@@ -504,6 +504,19 @@ def test_a_descriptor_where_another_object_for_the_end_takes_what_was_sent():
     assert connection.wait([right], 0) == []
 
 
+def test_a_descriptor_that_is_read_and_written_by_the_program():
+    left, right = context.Pipe()
+    left.send(1)
+    left.fileno()
+    descriptor = right.fileno()
+    assert select.select([descriptor], [], [], 0)[0] == [descriptor]
+    assert right.recv() == 1
+    assert select.select([descriptor], [], [], 0)[0] == []
+    os.write(left.fileno(), b"there")
+    os.write(descriptor, b"back")
+    assert (os.read(descriptor, 100), os.read(left.fileno(), 100)) == (b"there", b"back")
+
+
 def test_a_connection_over_a_socket_of_the_program():
     ours, theirs = socket.socketpair()
     with connection.Connection(ours.detach()) as conn:
@@ -628,7 +641,7 @@ def test_waiting_while_the_descriptor_of_the_other_end_is_asked_for(sent):
     left, right = context.Pipe()
     read_end, write_end = os.pipe()
     found = []
-    thread = threading.Thread(target=lambda: found.extend(connection.wait([right, read_end])))
+    thread = threading.Thread(target=lambda: found.extend(connection.wait([right, read_end])), daemon=True)
     thread.start()
     while not sleeps([], thread):
         pass
@@ -637,10 +650,36 @@ def test_waiting_while_the_descriptor_of_the_other_end_is_asked_for(sent):
         left.send("by socket")
     else:
         os.write(write_end, b"x")
-    thread.join()
+    thread.join(60)
     assert found == [right if sent else read_end]
     os.close(read_end)
     os.close(write_end)
+
+
+@pytest.fixture
+def one_cpu():
+    """Who is woken does not run before who has woken it sleeps."""
+    former = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(former)})
+    yield
+    os.sched_setaffinity(0, former)
+
+
+@pytest.mark.parametrize("receive", (lambda conn: conn.recv(), lambda conn: connection.wait([conn]) and conn.recv()),
+                         ids=("recv", "wait"))
+@pytest.mark.parametrize("divert", (lambda left, right: left.fileno() and right.send(1), lambda left, right: right.fileno(),
+                                    lambda left, right: left.fileno() and right.poll()), ids=("send", "fileno", "poll"))
+def test_who_sleeps_wakes_for_what_was_sent_before_a_descriptor_was_asked_for(one_cpu, receive, divert):
+    left, right = context.Pipe()
+    received = []
+    thread = threading.Thread(target=lambda: received.append(receive(right)), daemon=True)
+    thread.start()
+    while not sleeps([], thread):
+        pass
+    left.send("sent")
+    divert(left, right)
+    thread.join(60)
+    assert received == ["sent"]
 
 
 def test_wait_with_what_cannot_be_waited_for(pipe):

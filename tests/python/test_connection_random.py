@@ -1,6 +1,7 @@
 """Whatever is done to the two ends of a pipe, and in what order: what was sent arrives, and every way to ask says so."""
 import pickle
 import select
+import signal
 
 import pytest
 
@@ -20,6 +21,10 @@ things = st.one_of(st.integers(), st.text(max_size=50), st.builds(lambda n: b"x"
 messages = st.one_of(st.tuples(st.just("send"), things),
                      st.tuples(st.just("send_bytes"), st.builds(lambda n: b"y" * n, st.integers(0, 3000))))
 steps = st.one_of(messages, st.tuples(st.sampled_from(("receive", "receive", "poll", "wait", "select", "fileno", "copy")), st.none()))
+
+
+def give_up(*_):
+    raise TimeoutError("a message that was sent does not arrive")
 
 
 class Pipe:
@@ -56,6 +61,12 @@ class Pipe:
 @given(st.lists(st.tuples(steps, st.integers(0, 1), st.integers(0, OBJECTS - 1)), max_size=25))
 def test_any_order_of_calls(calls):
     pipe = Pipe()
-    for (name, argument), side, which in calls:
-        pipe.step(name, argument, side, which)
-    pipe.close()
+    former = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    try:
+        for (name, argument), side, which in calls:
+            pipe.step(name, argument, side, which)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, former)
+        pipe.close()
