@@ -14,7 +14,7 @@
  * Invariants. No ring is written after the diversion (both happen inside the lane's tail section), so rings only precede
  * frames; once the lane is empty and they were taken off a diverted pipe's socket (MPF_LANE_SETTLED) nobody looks for any more, which
  * could be mistaken for the middle of a frame that another thread is reading. Messages in a lane are older than frames on the socket.
- * SETTLED <=> diverted, empty, no ring on the socket; nobody reads frames before. Whoever diverts what it sends rings for what is
+ * SETTLED => diverted, empty, no ring on the socket; nobody reads frames before. Whoever diverts what it sends rings for what is
  * left in the lane, so that the other side's program, which may look at nothing but its socket, sees it.
  *
  * Callers hold nothing. Rings are written and taken off inside the tail section: what is peeked at is what is read. They

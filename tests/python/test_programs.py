@@ -17,6 +17,7 @@ PROGRAMS = pathlib.Path(__file__).resolve().parent.parent / "programs"
 MARK = "PROGRAM_UNDER_TEST"
 SECONDS = 90            # a program that takes this long hangs
 SECONDS_AFTER_END = 5   # what may still be ending when the program has ended
+RUNS = 4                # of a program on the standard library, until one shows what is expected
 
 
 def names():
@@ -91,7 +92,20 @@ def essential(stderr):
 @pytest.fixture(scope="module")
 def on_the_stdlib(tmp_path_factory):
     directory = tmp_path_factory.mktemp("stdlib")
-    return functools.lru_cache(maxsize=None)(lambda name, method: Seen([PROGRAMS / f"{name}.py", method], directory))
+    seen = functools.lru_cache(maxsize=None)(lambda name, method, run: Seen([PROGRAMS / f"{name}.py", method], directory))
+    return lambda name, method, run=0: seen(name, method, run)
+
+
+def assert_is_as(on_the_stdlib, name, method, seen):
+    """What is *seen* is what is to be seen of the program on the standard library, in one of some runs.
+
+    One whose children are still starting when it ends, because the machine is busy, does not end there as it does otherwise.
+    """
+    for run in range(RUNS):
+        expected = on_the_stdlib(name, method, run)
+        if seen == expected:
+            break
+    assert seen == expected
 
 
 def substituted(source):
@@ -106,7 +120,7 @@ def substituted(source):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", names())
 def test_a_program_under_the_command_line(name, method, on_the_stdlib, tmp_path):
-    assert Seen(["-m", "mpfast", PROGRAMS / f"{name}.py", method], tmp_path) == on_the_stdlib(name, method)
+    assert_is_as(on_the_stdlib, name, method, Seen(["-m", "mpfast", PROGRAMS / f"{name}.py", method], tmp_path))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
@@ -114,7 +128,7 @@ def test_a_program_under_the_command_line(name, method, on_the_stdlib, tmp_path)
 def test_a_program_that_imports_mpfast_in_the_place_of_multiprocessing(name, method, on_the_stdlib, tmp_path):
     program = tmp_path / f"{name}.py"
     program.write_text(substituted((PROGRAMS / f"{name}.py").read_text()))
-    assert Seen([program, method], tmp_path) == on_the_stdlib(name, method)
+    assert_is_as(on_the_stdlib, name, method, Seen([program, method], tmp_path))
 
 
 @pytest.mark.parametrize("name", names())
