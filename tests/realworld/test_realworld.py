@@ -105,6 +105,14 @@ def test_tqdm_process_map(same, method):
     assert same([HERE / "programs" / "tqdm_process_map.py", method]).startswith("8955050\n")
 
 
+@needs("dask")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_dask(same, method):
+    out = same([HERE / "programs" / "dask_processes.py", method])
+    assert "processes 328350\n" in out and "executor 328350\n" in out
+    assert "processes ZeroDivisionError" in out and "executor ZeroDivisionError('division by zero')\n" in out
+
+
 @needs("numpy")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_numpy_on_shared_arrays(same, method):
