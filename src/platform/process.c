@@ -214,21 +214,9 @@ uint64_t mpf_process_namespace(void)
 
 static int count_cpus(void)
 {
-    /* The mask of a large machine may be larger than the fixed type; the kernel says so with EINVAL. */
-    for (int cpus = 1024; cpus <= 1024 * 1024; cpus *= 4) {
-        cpu_set_t *set = CPU_ALLOC(cpus);
-        if (!set)
-            break;
-        size_t size = CPU_ALLOC_SIZE(cpus);
-        int rc = sched_getaffinity(0, size, set);
-        int count = rc == 0 ? CPU_COUNT_S(size, set) : 0;
-        CPU_FREE(set);
-        if (rc == 0)
-            return count > 0 ? count : 1;
-        if (errno != EINVAL)
-            break;
-    }
-    return 1;
+    cpu_set_t set[8192 / CPU_SETSIZE]; /* as many as the kernel can be built for; one type alone is too small for some machines */
+    int count = sched_getaffinity(0, sizeof set, set) == 0 ? CPU_COUNT_S(sizeof set, set) : 0;
+    return count > 0 ? count : 1;
 }
 
 int mpf_process_cpus(void)

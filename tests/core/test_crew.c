@@ -205,7 +205,7 @@ static _Atomic bool forking;
 
 static void *fork_on(void *unused) {
     while (atomic_load(&forking))
-        CHECK_EQUAL(check_wait(check_fork(try_everything, NULL)), 0);
+        CHECK_EQUAL(check_wait(check_fork_among_threads(try_everything, NULL)), 0);
     return unused;
 }
 

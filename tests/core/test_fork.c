@@ -147,7 +147,7 @@ static void test_while_threads_allocate(void)
     for (int i = 0; i < THREADS; i++)
         CHECK_EQUAL(pthread_create(&threads[i], NULL, allocate_all_the_time, &busy), 0);
     for (int i = 0; i < FORKS; i++)
-        CHECK_EQUAL(check_wait(check_fork(use_in_child, &busy)), 0);
+        CHECK_EQUAL(check_wait(check_fork_among_threads(use_in_child, &busy)), 0);
     atomic_store(&busy.stop, 1);
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
@@ -160,7 +160,7 @@ static void test_while_threads_allocate(void)
 static void *fork_all_the_time(void *argument)
 {
     for (int i = 0; i < 30; i++)
-        CHECK_EQUAL(check_wait(check_fork(use_in_child, argument)), 0);
+        CHECK_EQUAL(check_wait(check_fork_among_threads(use_in_child, argument)), 0);
     return NULL;
 }
 
