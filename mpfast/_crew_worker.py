@@ -91,13 +91,13 @@ def work(crew, slot, initializer, initargs, maxtasks, max_memory, stacks, wrap=_
     stacks: what Stacks.address() gave; the other arguments are those of Supervisor and of _core.crew_work.
     """
     from multiprocessing import util
-    from . import _core
+    from . import _core, _prefetch
     _follow_parent()
     _record_crashes(stacks)
     try:
         if initializer is not None:
             initializer(*initargs)
-        reason = _core.crew_work(crew, slot, wrap, unencodable, maxtasks, max_memory, undecodable)
+        reason = _prefetch.caller()(_core.crew_work, crew, slot, wrap, unencodable, maxtasks, max_memory, undecodable)
     except KeyboardInterrupt:
         import signal
         raise SystemExit(-signal.SIGINT & 0xff) from None  # the parent was interrupted too, and says so

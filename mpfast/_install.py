@@ -71,7 +71,7 @@ def install():
         return False
     if not _installed:
         _installed = True
-        sys.meta_path.insert(0, _finder)
+        sys.meta_path.insert(0, finder)
         for module in _HOOKED:
             if module in sys.modules:
                 _patch(module)
@@ -85,7 +85,7 @@ def uninstall():
     if not _installed:
         return
     _installed = False
-    sys.meta_path.remove(_finder)
+    sys.meta_path.remove(finder)
     _rebind_lazily_loaded_executor()
     while _rebound:
         namespace, name, former, replacement = _rebound.pop()
@@ -146,11 +146,16 @@ def _rebind_lazily_loaded_executor():
         _rebound.append((vars(sys.modules["concurrent.futures"]), "ProcessPoolExecutor", *pair))
 
 
+def is_hooked(name):
+    """Whether the finder finds the module of that name where this package is installed."""
+    return name in _HOOKED or name.startswith(_OWN)
+
+
 class _Finder:
     """Finds what the other finders find, and has it patched after it was loaded."""
 
     def find_spec(self, name, path=None, target=None):
-        if name not in _HOOKED and not name.startswith(_OWN):
+        if not is_hooked(name):
             return None
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
@@ -192,7 +197,7 @@ class _Loader:
         return getattr(self._loader, name)
 
 
-_finder = _Finder()
+finder = _Finder()
 
 
 class _InstallInChild:

@@ -176,6 +176,7 @@ def main(control, state):
     import pickle
     from importlib.machinery import PathFinder
 
+    from . import _prefetch
     from ._bootstrap import bootstrap
     with open(state, "rb") as file:
         state = pickle.load(file)
@@ -187,12 +188,20 @@ def main(control, state):
     former = _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     _compile_main(state["main_path"])
     PathFinder.find_spec("nothing of this name")  # reads every directory that children search
-    be_child = _child_of(former)
+    prefetch = _prefetch.new()
+    be_child = _child_of(former, prefetch)
     bootstrap.make_ahead()
     gc.collect()
     gc.freeze()
     bootstrap.skip_hook(bootstrap.is_single_threaded())
-    child = _core.serve_zygote(control)
+
+    def told(names):
+        more = prefetch.told(names) if prefetch is not None else None
+        if more is False:
+            gc.freeze()
+        return more
+
+    child = _core.serve_zygote(control, told)
     if child is not None:
         bootstrap.skip_hook(False)
         be_child(*child)
@@ -260,16 +269,17 @@ def _compile_main(path):
             pass  # each child says so
 
 
-def _child_of(former):
-    """Returns the function that is a child's; *former*: its handler of SIGINT.
+def _child_of(former, prefetch):
+    """Returns the function that is a child's; *former*: its handler of SIGINT; *prefetch*: a Prefetch or None.
 
     All that it needs has been looked up before the server forks: what is not touched in a child is not copied for it.
     """
     import _pickle
     import _signal
     import atexit
+    import builtins
 
-    from . import _child, _tracker, forkserver, process, resource_tracker, spawn, util
+    from . import _child, _prefetch, _tracker, forkserver, process, resource_tracker, spawn, util
     from ._bootstrap import bootstrap
     tracker = _tracker.adapted(resource_tracker)
     server = forkserver._forkserver
@@ -277,13 +287,16 @@ def _child_of(former):
     runs_atexit = sys.version_info >= (3, 13)
     lean = _child.untouched(spawn, "_main", "prepare")
     loads, read, import_main, prepare_plainly = _pickle.loads, _core.read_start, _child.import_main, _child.prepare
-    note, end, set_inheritable = _core.note_zygote, os._exit, os.set_inheritable
+    note, tell, end, set_inheritable = _core.note_zygote, _core.tell_zygote, os._exit, os.set_inheritable
     bootstrap.note_stdin()
     prepare = bootstrap.prepare
+    names, plainly = vars(builtins), builtins.__import__
+    importing, note_missed, missed = _prefetch.adopt(prefetch)
 
     def load(data):
         current = process._current_process
         current._inheriting = True
+        names["__import__"] = importing
         try:
             preparation, described = read(data)
             preparation = loads(preparation)
@@ -293,10 +306,13 @@ def _child_of(former):
                 prepare_plainly(preparation)
             return loads(described)
         finally:
+            if names["__import__"] is importing:
+                names["__import__"] = plainly
+            note_missed()
             del current._inheriting
 
     def be_child(client, sentinel, fds):
-        code = 1
+        code, control = 1, -1
         try:
             if runs_atexit:
                 atexit._clear()
@@ -305,7 +321,8 @@ def _child_of(former):
             data, tracker._asleep, zygote._control, *server._inherited_fds = fds
             set_inheritable(data, False)
             set_inheritable(tracker._asleep, False)
-            set_inheritable(zygote._control, False)
+            control = zygote._control
+            set_inheritable(control, False)
             if sentinel < 0:
                 sentinel = _child.ended()
             if lean:
@@ -316,9 +333,14 @@ def _child_of(former):
             sys.excepthook(*sys.exc_info())
             sys.stderr.flush()
         finally:
-            if runs_atexit:
-                atexit._run_exitfuncs()
-            note()
-            end(code)
+            try:
+                if runs_atexit:
+                    atexit._run_exitfuncs()
+                note()
+                note_missed()
+                if told := missed():
+                    tell(control, told)
+            finally:
+                end(code)
 
     return be_child

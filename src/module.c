@@ -66,6 +66,7 @@ static int (*const module_registrations[])(PyObject *module) = {
     mpf_process_register,
     mpf_zygote_register,
     mpf_bootstrap_register,
+    mpf_prefetch_register,
 };
 
 static int

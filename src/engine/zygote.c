@@ -5,6 +5,7 @@
  *
  *     control      many clients, one server. A request: struct request, with the server's end of a new connection and the
  *                  child's descriptors. Having the socket is the permission to ask: it has no name that could be looked up.
+ *                  A child tells what it would have the server do for the next ones: TOLD, text.
  *     connection   one for each child. From the child: STARTED, with a pidfd of it. From the server: ENDED or FAILED.
  *
  *     in the server: children[]  pid, connection, client     clients[]  pid, start time, pidfd
@@ -31,6 +32,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -44,6 +46,7 @@
 #include "platform/written.h"
 
 #define MAGIC 0x6d70667au
+#define TOLD 0x6d706674u /* text follows */
 #define KERNEL_FDS 253
 #define SPARES_MAX 4
 
@@ -84,6 +87,7 @@ struct mpf_zygote {
     unsigned client_count, client_room;
     struct pollfd *polled; /* control, signals, then the clients */
     unsigned polled_room;
+    char told[MPF_ZYGOTE_TOLD_MAX];
 };
 
 /* Of the server and its children. NULL where it is not to be had. */
@@ -338,17 +342,38 @@ static int await_order(struct mpf_zygote_child *child)
     return 0;
 }
 
-/* 1: a request; 0: nobody is left; -EAGAIN: nothing to act upon after all. */
+union letter {
+    struct request request;
+    struct {
+        uint32_t magic;
+        char text[MPF_ZYGOTE_TOLD_MAX - 1];
+    } told;
+};
+
+static int take_told(struct mpf_zygote *z, const union letter *letter, size_t size)
+{
+    size_t length = size - offsetof(union letter, told.text);
+    if (length > sizeof z->told - 1)
+        length = sizeof z->told - 1;
+    memcpy(z->told, letter->told.text, length);
+    z->told[length] = 0;
+    return MPF_ZYGOTE_TOLD;
+}
+
+/* What is due, or -EAGAIN: nothing after all. */
 static int take_request(struct mpf_zygote *z, struct mpf_zygote_child *child)
 {
-    struct request request;
+    union letter letter;
     int fds[KERNEL_FDS];
     unsigned count;
-    ssize_t size = receive_message(z->control, &request, sizeof request, fds, &count, MSG_DONTWAIT);
+    ssize_t size = receive_message(z->control, &letter, sizeof letter, fds, &count, MSG_DONTWAIT);
     if (size == 0 && count == 0)
-        return 0;
+        return MPF_ZYGOTE_NOBODY;
     if (size < 0)
-        return size == -ECONNRESET ? 0 : -EAGAIN;
+        return size == -ECONNRESET ? MPF_ZYGOTE_NOBODY : -EAGAIN;
+    if (count == 0 && size > (ssize_t)offsetof(union letter, told.text) && letter.told.magic == TOLD)
+        return take_told(z, &letter, (size_t)size);
+    const struct request request = letter.request;
     if (size != sizeof request || request.magic != MAGIC || count < 1 || request.count != count - 1) {
         close_all(fds, count);
         return -EAGAIN;
@@ -368,10 +393,10 @@ static int take_request(struct mpf_zygote *z, struct mpf_zygote_child *child)
     child->connection = fds[0];
     child->count = count - 1;
     memcpy(child->fds, fds + 1, sizeof(int) * child->count);
-    return 1;
+    return MPF_ZYGOTE_FORK;
 }
 
-int mpf_zygote_next(struct mpf_zygote *z, struct mpf_zygote_child *child)
+int mpf_zygote_next(struct mpf_zygote *z, bool idle, struct mpf_zygote_child *child)
 {
     for (;;) {
         while (2 + z->client_count > z->polled_room)
@@ -382,18 +407,20 @@ int mpf_zygote_next(struct mpf_zygote *z, struct mpf_zygote_child *child)
         for (unsigned i = 0; i < z->client_count; i++)
             z->polled[2 + i] = (struct pollfd){.fd = z->clients[i].pidfd, .events = POLLIN};
         bool wants_spare = z->spare_count < z->spares_wanted;
-        int ready = poll(z->polled, 2 + z->client_count, wants_spare ? 0 : -1);
+        int ready = poll(z->polled, 2 + z->client_count, wants_spare || idle ? 0 : -1);
         if (ready < 0)
             return -errno;
+        if (ready == 0 && idle) /* before a spare, which has something of it then */
+            return MPF_ZYGOTE_IDLE;
         if (ready == 0 && prepare_spare(z, child) == 0)
-            return 1;
+            return MPF_ZYGOTE_FORK;
         if (z->polled[1].revents)
             reap(z);
         drop_dead_clients(z);
         if (!z->polled[0].revents)
             continue;
         int rc = take_request(z, child);
-        if (rc != -EAGAIN && !(rc == 1 && give_to_spare(z, child)))
+        if (rc != -EAGAIN && !(rc == MPF_ZYGOTE_FORK && give_to_spare(z, child)))
             return rc;
     }
 }
@@ -463,6 +490,23 @@ int mpf_zygote_begin(struct mpf_zygote *z, struct mpf_zygote_child *child)
     if (rc == 0 && child->follow)
         rc = mpf_follow_start(child->client, child->client_start, child->client_pidfd >= 0);
     return rc == -ECONNRESET ? -EPIPE : rc;
+}
+
+const char *mpf_zygote_told(const struct mpf_zygote *z) { return z->told; }
+
+void mpf_zygote_changed(void)
+{
+    mpf_written_close(zygote_written);
+    zygote_written = NULL;
+    (void)mpf_written_open(&zygote_written);
+}
+
+void mpf_zygote_tell(int control, const char *text)
+{
+    union letter letter = {.told.magic = TOLD};
+    size_t length = strlen(text) < sizeof letter.told.text ? strlen(text) : sizeof letter.told.text;
+    memcpy(letter.told.text, text, length);
+    (void)send_message(control, &letter, offsetof(union letter, told.text) + length, NULL, 0, MSG_DONTWAIT);
 }
 
 void mpf_zygote_note(void) { mpf_written_note(zygote_written); }

@@ -38,9 +38,22 @@ struct mpf_zygote;
 /* The server that listens on `control`, a SOCK_SEQPACKET socket (taken over). Blocks SIGCHLD. 0 or -errno. */
 int mpf_zygote_open(int control, struct mpf_zygote **zygote);
 
+enum mpf_zygote_due {
+    MPF_ZYGOTE_NOBODY, /* is left who could ask */
+    MPF_ZYGOTE_FORK,
+    MPF_ZYGOTE_TOLD, /* a child has told something, see mpf_zygote_told() */
+    MPF_ZYGOTE_IDLE, /* nothing is to be done */
+};
+
 /* Waits until a child is to be forked, for somebody who asks or in advance, meanwhile telling of children that end and of
- * clients that end. 1: fork; 0: nobody is left who could ask; -EINTR: a signal; else -errno. */
-int mpf_zygote_next(struct mpf_zygote *zygote, struct mpf_zygote_child *child);
+ * clients that end. idle: come back at once when nothing is to be done. One of the above; -EINTR: a signal; else -errno. */
+int mpf_zygote_next(struct mpf_zygote *zygote, bool idle, struct mpf_zygote_child *child);
+
+/* What was told last, until the next call: text, any bytes that some child has sent. */
+const char *mpf_zygote_told(const struct mpf_zygote *zygote);
+
+/* The server's memory is another one than its children have noted, see platform/written.h: the next ones note it anew. */
+void mpf_zygote_changed(void);
 
 /* In the server, after the fork: pid of the child, or -errno. */
 void mpf_zygote_forked(struct mpf_zygote *zygote, struct mpf_zygote_child *child, pid_t pid);
@@ -49,6 +62,11 @@ void mpf_zygote_forked(struct mpf_zygote *zygote, struct mpf_zygote_child *child
  * forked in advance, and says that the child has started.
  * 0; -EPIPE: who asked is not there any more, or nobody will ask, and the child should end; else -errno. */
 int mpf_zygote_begin(struct mpf_zygote *zygote, struct mpf_zygote_child *child);
+
+#define MPF_ZYGOTE_TOLD_MAX 16384 /* bytes, with the 0 at the end */
+
+/* In a child: tells the server at the other end of `control` something, unless that has too much to read already. */
+void mpf_zygote_tell(int control, const char *text);
 
 /* In a child that is about to end: notes what the next ones will need. Elsewhere nothing. */
 void mpf_zygote_note(void);

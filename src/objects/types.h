@@ -37,6 +37,7 @@ int mpf_inspect_register(PyObject *module);
 int mpf_process_register(PyObject *module);
 int mpf_zygote_register(PyObject *module);
 int mpf_bootstrap_register(PyObject *module);
+int mpf_prefetch_register(PyObject *module);
 int mpf_codec_register(PyObject *module);
 
 #endif

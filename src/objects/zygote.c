@@ -4,7 +4,7 @@
  * Layout, states: see engine/zygote.c.
  *
  * Invariants: nothing of Python is touched in the server between two forks, so that the pages of its objects
- * stay shared with its children.
+ * stay shared with its children, except to do for all of them what a child has told it to.
  *
  * Callers: Python code, attached to the interpreter; serve_zygote() in a process with one thread.
  *
@@ -14,6 +14,8 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdbool.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "engine/zygote.h"
@@ -51,34 +53,58 @@ zygote_describe(const struct mpf_zygote_child *child)
     return fds != NULL ? Py_BuildValue("iiN", (int)child->client, child->client_pidfd, fds) : NULL;
 }
 
+/* Calls the function with the text, or with None. Returns whether there is more to do; no exception. */
+static bool
+zygote_work(PyObject *told, const char *text)
+{
+    PyObject *argument = text != NULL ? PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace") : Py_NewRef(Py_None);
+    PyObject *more = argument != NULL ? PyObject_CallOneArg(told, argument) : NULL;
+    bool goes_on = more == Py_True, is_done = more == Py_False;
+    Py_XDECREF(argument);
+    Py_XDECREF(more);
+    PyErr_Clear(); /* children do without */
+    if (is_done) {
+        mpf_zygote_changed();
+    }
+    return goes_on;
+}
+
 PyDoc_STRVAR(serve_zygote_doc,
-"serve_zygote($module, control, /)\n--\n\n"
+"serve_zygote($module, control, told, /)\n--\n\n"
 "Fork a child for everybody who asks for one over the socket control.\n\n"
+"told: called with what a child tells, a str, and then with None as long as it returns True and nobody asks.  It returns\n"
+"False when it has done something, and None when there was nothing to do.\n"
 "Returns in each child: (pid of who asked, a descriptor that is readable once that one has ended or -1, the list\n"
 "of the descriptors it passed).  Returns None in the server, when nobody is left who could ask.  A child whose client has\n"
 "ended already ends in the call.");
 
 static PyObject *
-zygote_serve(PyObject *Py_UNUSED(module), PyObject *argument)
+zygote_serve(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    long control = PyLong_AsLong(argument);
-    if (control == -1 && PyErr_Occurred()) {
+    int control;
+    PyObject *told;
+    if (!PyArg_ParseTuple(args, "iO:serve_zygote", &control, &told)) {
         return NULL;
     }
     struct mpf_zygote *zygote;
     struct mpf_zygote_child child;
-    int error = mpf_zygote_open((int)control, &zygote);
+    bool busy = false;
+    int error = mpf_zygote_open(control, &zygote);
     if (error < 0) {
         return mpf_errors_raise(error);
     }
     for (;;) {
         Py_BEGIN_ALLOW_THREADS
-        error = mpf_zygote_next(zygote, &child);
+        error = mpf_zygote_next(zygote, busy, &child);
         Py_END_ALLOW_THREADS
         if (error == -EINTR && PyErr_CheckSignals() == 0) {
             continue;
         }
-        if (error <= 0) {
+        if (error == MPF_ZYGOTE_TOLD || error == MPF_ZYGOTE_IDLE) {
+            busy = zygote_work(told, error == MPF_ZYGOTE_TOLD ? mpf_zygote_told(zygote) : NULL);
+            continue;
+        }
+        if (error != MPF_ZYGOTE_FORK) {
             break;
         }
         pid_t pid = zygote_fork();
@@ -106,6 +132,22 @@ static PyObject *
 zygote_note(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     mpf_zygote_note();
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(tell_zygote_doc,
+"tell_zygote($module, control, text, /)\n--\n\n"
+"Tell the server at the other end of the socket control something, a str, that is of no importance to the caller.");
+
+static PyObject *
+zygote_tell(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int control;
+    const char *text;
+    if (!PyArg_ParseTuple(args, "is:tell_zygote", &control, &text)) {
+        return NULL;
+    }
+    mpf_zygote_tell(control, text);
     Py_RETURN_NONE;
 }
 
@@ -204,7 +246,8 @@ zygote_is_news(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t na
 }
 
 static PyMethodDef zygote_functions[] = {
-    {"serve_zygote", zygote_serve, METH_O, serve_zygote_doc},
+    {"serve_zygote", zygote_serve, METH_VARARGS, serve_zygote_doc},
+    {"tell_zygote", zygote_tell, METH_VARARGS, tell_zygote_doc},
     {"note_zygote", zygote_note, METH_NOARGS, note_zygote_doc},
     {"ask_zygote", zygote_ask, METH_VARARGS, ask_zygote_doc},
     {"hear_zygote", zygote_hear, METH_VARARGS, hear_zygote_doc},

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
@@ -29,13 +30,30 @@ static void be_child(const struct mpf_zygote_child *child)
     _exit(what);
 }
 
+/* What the server has been told, and how often it was idle after that. */
+static struct {
+    char told[MPF_ZYGOTE_TOLD_MAX];
+    _Atomic int idle;
+} *server_says;
+
 static void serve(int its)
 {
     struct mpf_zygote *zygote;
     struct mpf_zygote_child child;
-    int rc;
+    int rc, busy = 0;
     CHECK_EQUAL(mpf_zygote_open(its, &zygote), 0);
-    while ((rc = mpf_zygote_next(zygote, &child)) == 1) {
+    while ((rc = mpf_zygote_next(zygote, busy > 0, &child)) > MPF_ZYGOTE_NOBODY) {
+        if (rc == MPF_ZYGOTE_TOLD) {
+            strcpy(server_says->told, mpf_zygote_told(zygote));
+            busy = 3;
+            continue;
+        }
+        if (rc == MPF_ZYGOTE_IDLE) {
+            mpf_zygote_changed();
+            busy--;
+            atomic_fetch_add(&server_says->idle, 1);
+            continue;
+        }
         pid_t pid = fork();
         if (pid == 0) {
             if (mpf_zygote_begin(zygote, &child) < 0)
@@ -51,6 +69,7 @@ static void serve(int its)
 static void start_server(void)
 {
     int ends[2];
+    server_says = check_shared(sizeof *server_says);
     CHECK_EQUAL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
     server = fork();
     CHECK(server >= 0);
@@ -274,7 +293,35 @@ static void test_limits(void)
     end_server();
 }
 
-CHECK_MAIN({"statuses", test_statuses},
+/* What a child tells comes whole or, where it is too long, its beginning; the server looks at it when nobody asks. */
+static void test_telling(void)
+{
+    static char longest[2 * MPF_ZYGOTE_TOLD_MAX];
+    start_server();
+    struct started one = start(false);
+    mpf_zygote_tell(control, "one\ntwo");
+    while (atomic_load(&server_says->idle) < 3)
+        sched_yield();
+    CHECK(strcmp(server_says->told, "one\ntwo") == 0);
+    memset(longest, 'x', sizeof longest - 1);
+    mpf_zygote_tell(control, longest);
+    while (atomic_load(&server_says->idle) < 6)
+        sched_yield();
+    CHECK_EQUAL(strlen(server_says->told), sizeof server_says->told - 1);
+    CHECK(strncmp(server_says->told, longest, sizeof server_says->told - 1) == 0);
+    mpf_zygote_tell(control, ""); /* is nothing */
+    struct started two = start(false), three = start(false);
+    tell(&one, 1);
+    finish(&one, 1 << 8);
+    tell(&two, 2);
+    finish(&two, 2 << 8);
+    tell(&three, 3);
+    finish(&three, 3 << 8);
+    CHECK_EQUAL(atomic_load(&server_says->idle), 6);
+    end_server();
+}
+
+CHECK_MAIN({"statuses", test_statuses}, {"telling", test_telling},
            {"after_several_at_once_there_are_several_in_advance", test_after_several_at_once_there_are_several_in_advance},
            {"children_go_on_without_the_server", test_children_go_on_without_the_server},
            {"the_server_ends_when_nobody_can_ask", test_the_server_ends_when_nobody_can_ask},
