@@ -2,6 +2,7 @@
 import faulthandler
 import os
 import stat
+import sys
 
 
 class Stacks:
@@ -84,6 +85,16 @@ def _unencodable(error, value, ok):
     return wrapped
 
 
+def _caller():
+    """Returns a function that calls another one: in a child of the fork server one for which modules have been read in advance."""
+    prefetch = sys.modules.get(f"{__package__}._prefetch")
+    return prefetch.caller() if prefetch is not None else _call
+
+
+def _call(function, *args):
+    return function(*args)
+
+
 def work(crew, slot, initializer, initargs, maxtasks, max_memory, stacks, wrap=_wrap, unencodable=_unencodable,
          undecodable=None):
     """Do the tasks of *crew* as its worker *slot* until there is nothing more to do.
@@ -91,13 +102,13 @@ def work(crew, slot, initializer, initargs, maxtasks, max_memory, stacks, wrap=_
     stacks: what Stacks.address() gave; the other arguments are those of Supervisor and of _core.crew_work.
     """
     from multiprocessing import util
-    from . import _core, _prefetch
+    from . import _core
     _follow_parent()
     _record_crashes(stacks)
     try:
         if initializer is not None:
             initializer(*initargs)
-        reason = _prefetch.caller()(_core.crew_work, crew, slot, wrap, unencodable, maxtasks, max_memory, undecodable)
+        reason = _caller()(_core.crew_work, crew, slot, wrap, unencodable, maxtasks, max_memory, undecodable)
     except KeyboardInterrupt:
         import signal
         raise SystemExit(-signal.SIGINT & 0xff) from None  # the parent was interrupted too, and says so

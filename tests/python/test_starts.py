@@ -52,6 +52,16 @@ p.join()
 """).count("subprocess") == 0
 
 
+def test_a_spawned_worker_imports_what_it_needs(code):
+    out = code("""
+import mpfast
+with mpfast.get_context("spawn").Pool(1) as pool:
+    pool.apply(exec, ("import sys, os; os.write(1, ascii(sorted(sys.modules)).encode())",))
+""")
+    assert "mpfast._crew_worker" in out
+    assert not [name for name in ("subprocess", "socket", "tempfile", "mpfast._prefetch", "mpfast._install") if f"'{name}'" in out]
+
+
 @pytest.mark.parametrize("method", ("spawn", "forkserver"))
 def test_shared_memory_of_a_child_outlives_it_without_a_word(python, tmp_path, method):
     (tmp_path / "program.py").write_text("""
