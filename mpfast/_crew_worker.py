@@ -2,7 +2,6 @@
 import faulthandler
 import os
 import stat
-import sys
 
 
 class Stacks:
@@ -85,16 +84,6 @@ def _unencodable(error, value, ok):
     return wrapped
 
 
-def _caller():
-    """Returns a function that calls another one: in a child of the fork server one for which modules have been read in advance."""
-    prefetch = sys.modules.get(f"{__package__}._prefetch")
-    return prefetch.caller() if prefetch is not None else _call
-
-
-def _call(function, *args):
-    return function(*args)
-
-
 def work(crew, slot, initializer, initargs, maxtasks, max_memory, stacks, wrap=_wrap, unencodable=_unencodable,
          undecodable=None):
     """Do the tasks of *crew* as its worker *slot* until there is nothing more to do.
@@ -108,7 +97,7 @@ def work(crew, slot, initializer, initargs, maxtasks, max_memory, stacks, wrap=_
     try:
         if initializer is not None:
             initializer(*initargs)
-        reason = _caller()(_core.crew_work, crew, slot, wrap, unencodable, maxtasks, max_memory, undecodable)
+        reason = _core.crew_work(crew, slot, wrap, unencodable, maxtasks, max_memory, undecodable)
     except KeyboardInterrupt:
         import signal
         raise SystemExit(-signal.SIGINT & 0xff) from None  # the parent was interrupted too, and says so

@@ -1,35 +1,55 @@
 """Modules that the fork server finds and reads once for all its children, and never runs.
 
 A child imports what its program's functions need: the import system would look for the same files in every child and read them
-there.  Which modules those are the children tell the server when they end.  ``src/objects/prefetch.c`` has the rest.
+there.  Which modules those are the children tell the server.  ``src/objects/prefetch.c`` has the rest.
 """
 import builtins
 import os
 import sys
+import time
+import warnings
 from importlib.machinery import BuiltinImporter, FileFinder, FrozenImporter, PathFinder, SourceFileLoader
 from importlib.util import module_from_spec
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType
 
 from . import _core, _install
 
 _NEWEST = 3, 14  # the last version of which it is known how it imports
-_MOST = 200  # modules
-_LONGEST = 1 << 14  # characters in what a child tells
-
+_MOST = 200  # modules that are read
+_MOST_KNOWN = 5000  # names
+_LONGEST = 4000  # characters in what a child tells
+_READINGS = 5  # how often one module is read
+_SETTLED = 50_000_000  # nanoseconds: what has changed in so short a time may change again and have the same time
 _KNOWN_FINDERS = {("_distutils_hack", "DistutilsMetaFinder")}  # which come before the import system's own in many environments
 
-_importing = None  # in a child of the fork server: what stands for __import__
+
+class _Known:
+    """What the server knows of a name: how often it has read the module, and what it found."""
+
+    __slots__ = ("readings", "files", "stamps", "submodules")
+
+    def __init__(self):
+        self.readings = 0
+        self.files = self.stamps = self.submodules = None
 
 
 class Prefetch:
     """What the server of this process has read."""
 
-    def __init__(self):
-        self._entries = _core.Prefetch(builtins.__import__, vars(builtins), _install.finder)
-        self._known = {}  # name -> where its submodules are searched for, None for a module that has none
+    def __init__(self, lock):
+        self._entries = _core.Prefetch(builtins.__import__, vars(builtins), lock, _install.finder)
+        self._known = {}
         self._todo = []
-        self._missed = set()
+        self._server = -1, -1
         self.importing = self._entries.__import__
+
+    def attach(self):
+        """Have objects that this process and its children receive import through it."""
+        self._entries.attach(self._tell_of)
+
+    def serve_child(self, control):
+        """In a child: *control* is the descriptor by which it reaches the server."""
+        self._server = control, _core.inode(control)
 
     def told(self, names):
         """Learn what *names*, a str of lines or None, says, a module a call.
@@ -37,45 +57,59 @@ class Prefetch:
         Returns True while there is more to do, False when that is done, None where there was nothing.
         """
         if names is not None:
-            self._todo += sorted(set(names.split("\n")).difference(self._known, self._todo), reverse=True)
-        del self._todo[:max(0, len(self._known) + len(self._todo) - _MOST)]
+            self._todo = sorted({*self._todo, *filter(self._is_news, names.split("\n"))}, reverse=True)
         if not self._todo:
             return None
         self._learn(self._todo.pop())
         return bool(self._todo)
 
-    def note_missed(self):
-        """In a child: note what it has imported since the last call and could have been read for it.
-
-        Where a thread has begun meanwhile it may have waited for one of these modules, as none could for one read in advance.
-        """
+    def tell(self):
+        """In a child: tell the server what it could have read for it, if there is anything new."""
         missed = self._entries.missed()
         if missed:
-            if self._entries.was_alone():
-                self._missed |= missed
+            self._tell_of(*filter(sys.modules.__contains__, missed))
             missed.clear()
 
-    def missed(self):
-        """What a child tells the server when it ends: what it has noted, a str of lines or ""."""
-        names = set()
-        for name in self._missed:
-            while name and name in sys.modules:
-                names.add(name)
+    def _tell_of(self, *names):
+        told = set()
+        for name in names:
+            while name and name not in told:
+                told.add(name)
                 name = name.rpartition(".")[0]
-        text = "\n".join(sorted(names))
-        return text if len(text) < _LONGEST else text[:_LONGEST].rpartition("\n")[0]
+        text = "\n".join(sorted(told))
+        if len(text) >= _LONGEST:
+            text = text[:_LONGEST].rpartition("\n")[0]
+        try:
+            _core.tell_zygote(*self._server, text)
+        except ValueError:
+            pass  # a name that is none
+
+    def _is_news(self, name):
+        """Whether there is anything to do for the name: it is new, or its files have changed since they were read."""
+        known = self._known.get(name)
+        if known is None:
+            return len(self._known) < _MOST_KNOWN
+        return known.files is not None and known.readings < _READINGS and _core.file_stamps(known.files) != known.stamps
 
     def _learn(self, name):
-        self._known[name] = None
-        try:
-            entry = name not in sys.modules and not _install.is_hooked(name) and self._read(name)
-        except Exception:
-            entry = None
-        if entry:
-            self._known[name] = entry[0].submodule_search_locations
-            self._entries.add(name, *entry)
-        else:
+        known = self._known.setdefault(name, _Known())
+        known.readings += 1
+        known.files = None
+        entry = None
+        if len(self._known) <= _MOST and name not in sys.modules and not _install.is_hooked(name):
+            try:
+                entry = self._read(name)
+            except _TooSoon:
+                del self._known[name]  # the next child tells of it again
+                return
+            except Exception:
+                pass
+        if entry is None:
             self._entries.leave(name)
+            return
+        spec, *_, known.files, known.stamps = entry
+        known.submodules = spec.submodule_search_locations
+        self._entries.add(name, *entry)
 
     def _read(self, name):
         """Returns what the entry of the module *name* holds, None for what is not to be imported in this way."""
@@ -84,19 +118,37 @@ class Prefetch:
         if not files:
             return None
         stamps = _core.file_stamps(files)
+        if any(os.path.exists(file) and time.time_ns() - os.stat(file).st_mtime_ns < _SETTLED for file in files):
+            raise _TooSoon
         spec = PathFinder.find_spec(name, list(search))  # once more: what has changed before the stamps does not show in them
         if spec is None or spec.origin != os.fsdecode(files[-1]):
             return None
-        return spec, module_from_spec(spec), spec.loader.get_code(name), list(search), files, stamps
+        code = _code_without_a_word(spec.loader, name)
+        return code and (spec, module_from_spec(spec), code, list(search), files, stamps)
 
     def _where(self, parent):
         """The directories where the modules of the package *parent* are searched for; of none where that is ""."""
         if not parent:
             return sys.path
         if parent not in sys.modules:
-            return self._known.get(parent)
+            return self._known[parent].submodules if parent in self._known else None
         where = getattr(sys.modules[parent], "__path__", None)
         return where if type(where) is list else None
+
+
+class _TooSoon(Exception):
+    """A file has changed a moment ago."""
+
+
+def _code_without_a_word(loader, name):
+    """The code of the module *name*, None where compiling it warns of something: each child that does so says it."""
+    warned = []
+    show, warnings._showwarnmsg = warnings._showwarnmsg, warned.append
+    try:
+        code = loader.get_code(name)
+    finally:
+        warnings._showwarnmsg = show
+    return None if warned else code
 
 
 def _is_known(finder):
@@ -110,56 +162,50 @@ def _find(name, search):
     for finder in sys.meta_path:
         if finder is PathFinder:
             break
+        if finder is _install.finder:
+            continue
         if not _is_known(finder) or finder.find_spec(name, None if search is sys.path else search):
             return None
+    else:
+        return None
     files = []
     for directory in search:
         if not isinstance(directory, str) or not os.path.isabs(directory):
             return None
-        files.append(os.fsencode(directory))
+        # A package of the name comes before a module, and its directory does not change the one above when it becomes one.
+        files += directory, os.path.join(directory, name.rpartition(".")[2])
         spec = PathFinder.find_spec(name, [directory])
         if type(sys.path_importer_cache.get(directory)) not in (FileFinder, type(None)):
             return None
         if spec is not None:
-            if type(spec.loader) is not SourceFileLoader:
-                return None
-            if spec.submodule_search_locations is not None:
-                files.append(os.fsencode(os.path.dirname(spec.origin)))
-            return (*files, os.fsencode(spec.origin))
+            return (*map(os.fsencode, files), os.fsencode(spec.origin)) if type(spec.loader) is SourceFileLoader else None
     return None
 
 
 def new():
     """A Prefetch for this process, None where it could make a difference."""
     if (sys.version_info[:2] > _NEWEST or sys.flags.verbose or "importtime" in sys._xoptions or
+            not sys.flags.ignore_environment and os.environ.get("PYTHONPROFILEIMPORTTIME") or
             type(builtins.__import__) is not BuiltinFunctionType):
         return None
-    return Prefetch()
+    try:
+        from _frozen_importlib import _ModuleLockManager
+    except ImportError:
+        return None
+    return Prefetch(_ModuleLockManager)
 
 
 def adopt(prefetch):
-    """Have children use *prefetch*.  Returns what stands for __import__ while they start, and its note_missed and missed.
+    """Have children use *prefetch*, as new() returns it.
 
-    prefetch: as new() returns it.  Without one: the usual __import__, and functions that do nothing.
+    Returns what stands for __import__ while they start, and two functions for them: to be called with the descriptor by which they
+    reach the server, and when they have started and when they end.
     """
-    global _importing
     if prefetch is None:
         return builtins.__import__, _nothing, _nothing
-    _importing = prefetch.importing
-    return prefetch.importing, prefetch.note_missed, prefetch.missed
+    prefetch.attach()
+    return prefetch.importing, prefetch.serve_child, prefetch.tell
 
 
-def _nothing():
-    return None
-
-
-def caller():
-    """Returns a function that calls a C function with arguments, and imports for it what was read in advance."""
-    if _importing is None:
-        return _call
-    # What a C function imports is imported by the __import__ of the frame that calls it.
-    return FunctionType(_call.__code__, {"__builtins__": {**vars(builtins), "__import__": _importing}})
-
-
-def _call(function, *args):
-    return function(*args)
+def _nothing(*_):
+    pass

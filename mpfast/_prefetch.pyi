@@ -4,4 +4,3 @@ from typing import Any
 Prefetch: Any
 new: Any
 adopt: Any
-caller: Any

@@ -287,11 +287,11 @@ def _child_of(former, prefetch):
     runs_atexit = sys.version_info >= (3, 13)
     lean = _child.untouched(spawn, "_main", "prepare")
     loads, read, import_main, prepare_plainly = _pickle.loads, _core.read_start, _child.import_main, _child.prepare
-    note, tell, end, set_inheritable = _core.note_zygote, _core.tell_zygote, os._exit, os.set_inheritable
+    note, end, set_inheritable = _core.note_zygote, os._exit, os.set_inheritable
     bootstrap.note_stdin()
     prepare = bootstrap.prepare
     names, plainly = vars(builtins), builtins.__import__
-    importing, note_missed, missed = _prefetch.adopt(prefetch)
+    importing, begin, tell = _prefetch.adopt(prefetch)
 
     def load(data):
         current = process._current_process
@@ -306,13 +306,13 @@ def _child_of(former, prefetch):
                 prepare_plainly(preparation)
             return loads(described)
         finally:
+            del current._inheriting
             if names["__import__"] is importing:
                 names["__import__"] = plainly
-            note_missed()
-            del current._inheriting
+            tell()
 
     def be_child(client, sentinel, fds):
-        code, control = 1, -1
+        code = 1
         try:
             if runs_atexit:
                 atexit._clear()
@@ -321,8 +321,8 @@ def _child_of(former, prefetch):
             data, tracker._asleep, zygote._control, *server._inherited_fds = fds
             set_inheritable(data, False)
             set_inheritable(tracker._asleep, False)
-            control = zygote._control
-            set_inheritable(control, False)
+            set_inheritable(zygote._control, False)
+            begin(zygote._control)
             if sentinel < 0:
                 sentinel = _child.ended()
             if lean:
@@ -337,9 +337,7 @@ def _child_of(former, prefetch):
                 if runs_atexit:
                     atexit._run_exitfuncs()
                 note()
-                note_missed()
-                if told := missed():
-                    tell(control, told)
+                tell()
             finally:
                 end(code)
 

@@ -441,6 +441,8 @@ find_name(struct reader *r, PyObject *module, PyObject *name)
     if (!im || PySys_Audit("pickle.find_class", "OO", module, name) < 0)
         return NULL;
     m = mpf_imports_module(module);
+    if (!m && r->codec->import && r->codec->import(r->codec->import_context, module) < 0)
+        return NULL;
     if (m && PyModule_CheckExact(m))
         found = Py_XNewRef(PyDict_GetItemWithError(PyModule_GetDict(m), name));
     Py_XDECREF(m);

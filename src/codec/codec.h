@@ -81,4 +81,8 @@ PyObject *mpf_codec_decode(struct mpf_codec *codec, const void *data, size_t byt
  * be imported). False: builtin objects only, decode then does nothing but create them. */
 bool mpf_codec_runs_code(const void *data, size_t bytes);
 
+/* Before decoding imports a module it calls import(context, its name), which may import it: 0, or -1 with an exception. NULL: it
+ * does not any more, unless it is another context's. */
+void mpf_codec_import_through(struct mpf_codec *codec, int (*import)(void *context, PyObject *name), void *context);
+
 #endif

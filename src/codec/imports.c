@@ -167,3 +167,12 @@ mpf_imports_module(PyObject *name)
     Py_XDECREF(spec);
     return module;
 }
+
+void
+mpf_codec_import_through(struct mpf_codec *codec, int (*import)(void *context, PyObject *name), void *context)
+{
+    if (import || codec->import_context == context) {
+        codec->import = import;
+        codec->import_context = import ? context : NULL;
+    }
+}

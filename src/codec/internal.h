@@ -87,6 +87,8 @@ struct mpf_codec {
     struct mpf_imports *imports; /* or NULL; set once */
     struct mpf_forking *forking; /* or NULL; set once */
     unsigned version;            /* ForkingPickler's tp_version_tag when it was last found unchanged, or 0 */
+    int (*import)(void *context, PyObject *name); /* what is asked before a module is imported; or NULL */
+    void *import_context;
     struct mpf_encoder *idle[MPF_CODEC_IDLE];
 #ifndef Py_GIL_DISABLED
     struct mpf_key keys[1 << MPF_CODEC_KEY_BITS][2];

@@ -9,64 +9,27 @@
  *     files    as bytes: the directories that were searched, up to the one where it was found, and the source
  *     stamps   as bytes: one struct stamp for each file, of the time before it was looked for
  *
- * States of an entry: added -> run, in a child, once; where it does not hold any more it is left alone and the import system
- * does what it always does.
+ * States of an entry: added -> None when it is run, in a child: it has one module only. Where it does not hold any more, it
+ * stays, and the import system does what it always does.
  *
- * Invariants: an entry is used only where the import system would come to the same: the finders, the search path and the state of
- * every file that it would look at are those of the time when the entry was made, the calling thread is the only one, and
- * nobody has imported the module. What then happens to sys.modules, the spec and the parent package happens in the
- * import system's order.
+ * Invariants: an entry is used only where the import system would come to the same: the finders, the search path and every file
+ * that it would look at are as they were when the entry was made, nobody has put another __import__ in place, the calling thread
+ * is the only one, and the module has not been imported. What then happens to sys.modules, the spec and the parent package
+ * happens in the import system's order and under its lock for the module, so that threads that begin meanwhile wait: prefetch_run.c.
  *
- * Callers: Python code, attached to the interpreter. add(): the server. importing(): its children, in place of __import__.
+ * Callers: Python code, attached to the interpreter. add(): the server. In its children __import__, in place of the usual one
+ * while they start, and the codec, for what it is to import.
  *
  * Death of the caller: nothing is shared.
  */
-#include <Python.h>
+#include "objects/prefetch.h"
 
 #include <stdbool.h>
-#include <stdint.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "codec/codec.h"
 #include "objects/state.h"
 #include "objects/types.h"
-
-enum { SPEC, MODULE, CODE, SEARCH, FILES, STAMPS, ENTRY_SIZE };
-
-#define PREFETCH_NAMES(X) \
-    X(__path__) X(__package__) X(__builtins__) X(__getattr__) X(__spec__) \
-    X(_initializing) X(_uninitialized_submodules)
-
-struct prefetch {
-    PyObject_HEAD
-    PyObject *entries;  /* name -> entry */
-    PyObject *missed;   /* set of names that were imported in another way */
-    PyObject *import;   /* what __import__ is otherwise */
-    PyObject *builtins; /* the dict, for the modules that are run */
-    PyObject *finders, *hooks; /* what sys.meta_path and sys.path_hooks hold; tuples */
-    PyObject *silent;          /* a finder that may stand before those: it finds nothing that is added */
-    uint64_t threads;          /* the number of the last thread when it was counted */
-#define FIELD(name) PyObject *str_##name;
-    PREFETCH_NAMES(FIELD)
-#undef FIELD
-};
-
-/* What the import system can see of a change of a file, and more. All zero: there is none. */
-struct stamp {
-    uint64_t device, inode, size;
-    int64_t seconds, nanoseconds;
-};
-
-static struct stamp
-stamp_of(const char *path)
-{
-    struct stat status;
-    if (stat(path, &status) < 0) {
-        return (struct stamp){0};
-    }
-    return (struct stamp){.device = (uint64_t)status.st_dev, .inode = (uint64_t)status.st_ino, .size = (uint64_t)status.st_size,
-                          .seconds = status.st_mtim.tv_sec, .nanoseconds = status.st_mtim.tv_nsec};
-}
 
 PyDoc_STRVAR(file_stamps_doc,
 "file_stamps($module, files, /)\n--\n\n"
@@ -87,219 +50,10 @@ prefetch_file_stamps(PyObject *Py_UNUSED(module), PyObject *files)
             Py_CLEAR(stamps);
             break;
         }
-        struct stamp stamp = stamp_of(path);
+        struct stamp stamp = mpf_prefetch_stamp(path);
         memcpy(PyBytes_AS_STRING(stamps) + i * (Py_ssize_t)sizeof stamp, &stamp, sizeof stamp);
     }
     return stamps;
-}
-
-/* ---- whether an entry holds ---- */
-
-static bool
-same_files(PyObject *files, PyObject *stamps)
-{
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(files); i++) {
-        struct stamp stamp = stamp_of(PyBytes_AS_STRING(PyTuple_GET_ITEM(files, i)));
-        if (memcmp(PyBytes_AS_STRING(stamps) + i * (Py_ssize_t)sizeof stamp, &stamp, sizeof stamp) != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Whether the list in sys holds these objects, and before them at most the silent one. */
-static bool
-holds_the_same(const char *name, PyObject *expected, PyObject *silent)
-{
-    PyObject *list = PySys_GetObject(name); /* borrowed */
-    if (list == NULL || !PyList_CheckExact(list)) {
-        return false;
-    }
-    Py_ssize_t first = PyList_GET_SIZE(list) > 0 && PyList_GET_ITEM(list, 0) == silent ? 1 : 0;
-    if (PyList_GET_SIZE(list) - first != PyTuple_GET_SIZE(expected)) {
-        return false;
-    }
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(expected); i++) {
-        if (PyList_GET_ITEM(list, first + i) != PyTuple_GET_ITEM(expected, i)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Whether this is a list of the same strings. */
-static bool
-same_search(PyObject *path, PyObject *search)
-{
-    if (path == NULL || !PyList_CheckExact(path) || PyList_GET_SIZE(path) != PyList_GET_SIZE(search)) {
-        return false;
-    }
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(path); i++) {
-        PyObject *one = PyList_GET_ITEM(path, i), *other = PyList_GET_ITEM(search, i);
-        if (one != other && (!PyUnicode_CheckExact(one) || PyUnicode_Compare(one, other) != 0)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool
-is_only_thread(void)
-{
-    PyThreadState *first = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
-    return first == PyThreadState_Get() && PyThreadState_Next(first) == NULL;
-}
-
-static bool
-entry_holds(struct prefetch *p, PyObject *entry, PyObject *path)
-{
-    return same_search(path, PyTuple_GET_ITEM(entry, SEARCH)) && holds_the_same("meta_path", p->finders, p->silent) &&
-           holds_the_same("path_hooks", p->hooks, NULL) && is_only_thread() &&
-           same_files(PyTuple_GET_ITEM(entry, FILES), PyTuple_GET_ITEM(entry, STAMPS));
-}
-
-/* ---- running a module ---- */
-
-static int
-entry_announce(PyObject *name)
-{
-    PyObject *path = PySys_GetObject("path"), *finders = PySys_GetObject("meta_path"), *hooks = PySys_GetObject("path_hooks");
-    return PySys_Audit("import", "OOOOO", name, Py_None, path ? path : Py_None, finders ? finders : Py_None,
-                       hooks ? hooks : Py_None);
-}
-
-/* Takes a module that could not be run out of sys.modules, under the exception that says why. */
-static void
-entry_withdraw(PyObject *modules, PyObject *name)
-{
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    if (PyDict_DelItem(modules, name) < 0) {
-        PyErr_Clear();
-    }
-    PyErr_Restore(type, value, traceback);
-}
-
-static int
-entry_execute(struct prefetch *p, PyObject *entry, PyObject *modules, PyObject *name)
-{
-    PyObject *module = PyTuple_GET_ITEM(entry, MODULE), *code = PyTuple_GET_ITEM(entry, CODE);
-    PyObject *namespace = PyModule_GetDict(module); /* borrowed */
-    if (PyDict_SetItem(namespace, p->str___builtins__, p->builtins) < 0 || PyDict_SetItem(modules, name, module) < 0) {
-        return -1;
-    }
-    PyObject *result = PySys_Audit("exec", "O", code) == 0 ? PyEval_EvalCode(code, namespace, namespace) : NULL;
-    if (result == NULL) {
-        entry_withdraw(modules, name);
-        return -1;
-    }
-    Py_DECREF(result);
-    PyObject *made = Py_XNewRef(PyDict_GetItemWithError(modules, name)); /* it may have put another object there */
-    int error = made == NULL ? -1 : PyDict_DelItem(modules, name) < 0 ? -1 : PyDict_SetItem(modules, name, made);
-    if (made == NULL && !PyErr_Occurred()) {
-        PyErr_SetObject(PyExc_KeyError, name);
-    }
-    Py_XDECREF(made);
-    return error;
-}
-
-static int
-entry_run(struct prefetch *p, PyObject *entry, PyObject *modules, PyObject *name)
-{
-    PyObject *spec = PyTuple_GET_ITEM(entry, SPEC);
-    PyObject *type, *value, *traceback;
-    if (entry_announce(name) < 0 || PyObject_SetAttr(spec, p->str__initializing, Py_True) < 0) {
-        return -1;
-    }
-    int error = entry_execute(p, entry, modules, name);
-    PyErr_Fetch(&type, &value, &traceback);
-    if (PyObject_SetAttr(spec, p->str__initializing, Py_False) < 0) {
-        PyErr_Clear();
-    }
-    PyErr_Restore(type, value, traceback);
-    return error;
-}
-
-/* The package's spec names, while it runs, the module that runs: errors of circular imports say so. */
-static int
-run_under_parent(struct prefetch *p, PyObject *entry, PyObject *modules, PyObject *name, PyObject *parent, PyObject *child)
-{
-    PyObject *spec = PyObject_GetAttr(parent, p->str___spec__);
-    PyObject *running = spec != NULL ? PyObject_GetAttr(spec, p->str__uninitialized_submodules) : NULL;
-    PyErr_Clear(); /* older versions have none */
-    int error = running != NULL && PyList_CheckExact(running) ? PyList_Append(running, child) : 0;
-    error = error == 0 ? entry_run(p, entry, modules, name) : error;
-    Py_ssize_t count = running != NULL && PyList_CheckExact(running) ? PyList_GET_SIZE(running) : 0;
-    if (count > 0) {
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
-        (void)PyList_SetSlice(running, count - 1, count, NULL);
-        PyErr_Restore(type, value, traceback);
-    }
-    Py_XDECREF(running);
-    Py_XDECREF(spec);
-    return error;
-}
-
-/* Makes the module an attribute of its package. 0 or -1. */
-static int
-bind_to_parent(PyObject *parent, PyObject *parent_name, PyObject *child, PyObject *module)
-{
-    if (PyObject_SetAttr(parent, child, module) == 0) {
-        return 0;
-    }
-    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        return -1;
-    }
-    PyErr_Clear();
-    return PyErr_WarnFormat(PyExc_ImportWarning, 1, "Cannot set an attribute on %R for child module %R", parent_name, child);
-}
-
-static int import_known(struct prefetch *p, PyObject *modules, PyObject *name);
-
-/* The same for a module of a package, of which the last point in its name is at `point`. */
-static int
-import_known_of_package(struct prefetch *p, PyObject *modules, PyObject *name, PyObject *entry, Py_ssize_t point)
-{
-    PyObject *parent_name = PyUnicode_Substring(name, 0, point), *path = NULL, *parent = NULL, *child = NULL;
-    int error = parent_name != NULL ? import_known(p, modules, parent_name) : -1;
-    if (error == 0) {
-        parent = Py_XNewRef(PyDict_GetItemWithError(modules, parent_name));
-        path = parent != NULL ? PyObject_GetAttr(parent, p->str___path__) : NULL;
-        PyErr_Clear(); /* the import system will say so */
-    }
-    if (path != NULL && PyDict_GetItemWithError(modules, name) == NULL && entry_holds(p, entry, path)) {
-        child = PyUnicode_Substring(name, point + 1, PyUnicode_GET_LENGTH(name));
-        error = child != NULL ? run_under_parent(p, entry, modules, name, parent, child) : -1;
-        PyObject *module = error == 0 ? PyDict_GetItemWithError(modules, name) : NULL; /* borrowed */
-        if (module != NULL) {
-            error = bind_to_parent(parent, parent_name, child, module);
-        }
-    }
-    Py_XDECREF(child);
-    Py_XDECREF(path);
-    Py_XDECREF(parent);
-    Py_XDECREF(parent_name);
-    return error;
-}
-
-/* Imports the module where there is an entry for it that holds, and its packages before it. 0, whether it did or not; -1: one of
- * them has raised an exception. */
-static int
-import_known(struct prefetch *p, PyObject *modules, PyObject *name)
-{
-    if (PyDict_GetItemWithError(modules, name) != NULL) {
-        return 0;
-    }
-    PyObject *entry = PyDict_GetItemWithError(p->entries, name); /* borrowed: entries are not replaced in a child */
-    if (entry == NULL || entry == Py_None) {
-        return entry != NULL ? 0 : PyErr_Occurred() ? -1 : PySet_Add(p->missed, name);
-    }
-    Py_ssize_t point = PyUnicode_FindChar(name, '.', 0, PyUnicode_GET_LENGTH(name), -1);
-    if (point >= 0) {
-        return import_known_of_package(p, modules, name, entry, point);
-    }
-    return point == -1 && entry_holds(p, entry, PySys_GetObject("path")) ? entry_run(p, entry, modules, name) : 0;
 }
 
 /* ---- in place of __import__ ---- */
@@ -331,12 +85,30 @@ absolute_name(struct prefetch *p, PyObject *name, PyObject *globals, long level)
     return whole;
 }
 
+/* Whether the exception says that there is no module of that name: a from-import then has another one. */
+static bool
+is_not_found(struct prefetch *p, PyObject *name)
+{
+    PyObject *type, *value, *traceback;
+    if (!PyErr_ExceptionMatches(PyExc_ModuleNotFoundError)) {
+        return false;
+    }
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    PyObject *missing = value != NULL ? PyObject_GetAttr(value, p->str_name) : NULL;
+    bool is_it = missing != NULL && PyUnicode_Check(missing) && PyUnicode_Compare(missing, name) == 0;
+    PyErr_Clear();
+    Py_XDECREF(missing);
+    PyErr_Restore(type, value, traceback);
+    return is_it;
+}
+
 /* The submodules that a from-import names, in their order and as long as there are entries for them: 0 or -1. */
 static int
 import_known_members(struct prefetch *p, PyObject *modules, PyObject *package, PyObject *members)
 {
     PyObject *parent = PyDict_GetItemWithError(modules, package); /* borrowed */
-    PyObject *namespace = parent != NULL && PyModule_Check(parent) ? Py_NewRef(PyModule_GetDict(parent)) : NULL;
+    PyObject *namespace = parent != NULL && PyModule_CheckExact(parent) ? Py_NewRef(PyModule_GetDict(parent)) : NULL;
     int error = 0;
     bool is_plain = namespace != NULL && PyDict_Contains(namespace, p->str___path__) == 1 &&
                     PyDict_Contains(namespace, p->str___getattr__) == 0;
@@ -346,7 +118,11 @@ import_known_members(struct prefetch *p, PyObject *modules, PyObject *package, P
             continue;
         }
         PyObject *name = PyUnicode_FromFormat("%U.%U", package, member);
-        error = name != NULL ? import_known(p, modules, name) : -1;
+        error = name != NULL ? mpf_prefetch_import(p, modules, name) : -1;
+        if (error < 0 && name != NULL && is_not_found(p, name)) {
+            PyErr_Clear(); /* it is left to the import system, which has this exception again */
+            error = 0;
+        }
         is_plain = error == 0 && PyDict_GetItemWithError(modules, name) != NULL;
         Py_XDECREF(name);
     }
@@ -371,7 +147,7 @@ import_ahead(struct prefetch *p, PyObject *args)
         return PyErr_Occurred() ? -1 : 0;
     }
     Py_INCREF(modules);
-    int error = import_known(p, modules, whole);
+    int error = mpf_prefetch_import(p, modules, whole);
     if (error == 0 && PyTuple_CheckExact(members)) {
         error = import_known_members(p, modules, whole, members);
     }
@@ -455,39 +231,63 @@ prefetch_missed(PyObject *self, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(((struct prefetch *)self)->missed);
 }
 
-/* Threads have numbers in the order in which they begin: that of one that begins now. 0, with an exception, where none can. */
-static uint64_t
-count_threads(void)
+/* For the codec: imports the module if it can, and says so at once if it could not: a worker may be killed at any time. */
+static int
+prefetch_import_for_codec(void *context, PyObject *name)
 {
-    PyThreadState *state = PyThreadState_New(PyInterpreterState_Get());
-    if (state == NULL) {
-        PyErr_NoMemory();
+    struct prefetch *p = context;
+    PyObject *modules = PySys_GetObject("modules"); /* borrowed */
+    if (modules == NULL || !PyDict_CheckExact(modules) || !PyUnicode_CheckExact(name)) {
         return 0;
     }
-    uint64_t number = PyThreadState_GetID(state);
-    PyThreadState_Clear(state);
-    PyThreadState_Delete(state);
-    return number;
+    Py_ssize_t missed = PySet_GET_SIZE(p->missed);
+    Py_INCREF(modules);
+    int error = mpf_prefetch_import(p, modules, name);
+    Py_DECREF(modules);
+    if (error == 0 && PySet_GET_SIZE(p->missed) != missed) {
+        Py_XDECREF(PyObject_CallOneArg(p->tell, name));
+        PyErr_Clear();
+    }
+    return error;
 }
 
-PyDoc_STRVAR(prefetch_was_alone_doc,
-"was_alone($self, /)\n--\n\nReturns whether no thread has begun since this was called or the Prefetch was made.");
+PyDoc_STRVAR(prefetch_attach_doc,
+"attach($self, tell, /)\n--\n\n"
+"Have objects that are received import through this one.  tell: called with each name that is looked for in vain.");
 
 static PyObject *
-prefetch_was_alone(PyObject *self, PyObject *Py_UNUSED(ignored))
+prefetch_attach(PyObject *self, PyObject *tell)
 {
     struct prefetch *p = (struct prefetch *)self;
-    uint64_t former = p->threads;
-    p->threads = count_threads();
-    return p->threads != 0 ? PyBool_FromLong(p->threads == former + 1) : NULL;
+    struct mpf_state *state = mpf_state_of_type(Py_TYPE(self));
+    if (state == NULL) {
+        return NULL;
+    }
+    Py_XSETREF(p->tell, Py_NewRef(tell));
+    p->codec = state->codec;
+    mpf_codec_import_through(p->codec, prefetch_import_for_codec, p);
+    Py_RETURN_NONE;
+}
+
+/* New reference to a tuple of what is in the list, but for the object if that is the first one. */
+static PyObject *
+without_first(PyObject *list, PyObject *object)
+{
+    PyObject *all = PySequence_Tuple(list);
+    if (all == NULL || PyTuple_GET_SIZE(all) == 0 || PyTuple_GET_ITEM(all, 0) != object) {
+        return all;
+    }
+    PyObject *rest = PyTuple_GetSlice(all, 1, PyTuple_GET_SIZE(all));
+    Py_DECREF(all);
+    return rest;
 }
 
 static PyObject *
 prefetch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"import_", "builtins", "silent", NULL};
-    PyObject *import, *builtins, *silent;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O:Prefetch", names, &import, &PyDict_Type, &builtins, &silent)) {
+    static char *names[] = {"import_", "builtins", "lock", "silent", NULL};
+    PyObject *import, *builtins, *lock, *silent;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!OO:Prefetch", names, &import, &PyDict_Type, &builtins, &lock, &silent)) {
         return NULL;
     }
     struct prefetch *p = (struct prefetch *)type->tp_alloc(type, 0);
@@ -496,6 +296,7 @@ prefetch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     p->import = Py_NewRef(import);
     p->builtins = Py_NewRef(builtins);
+    p->lock = Py_NewRef(lock);
     p->silent = Py_NewRef(silent);
     PyObject *finders = PySys_GetObject("meta_path"), *hooks = PySys_GetObject("path_hooks");
 #define FILL(name) p->str_##name = PyUnicode_InternFromString(#name);
@@ -503,9 +304,8 @@ prefetch_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 #undef FILL
     p->entries = PyDict_New();
     p->missed = PySet_New(NULL);
-    p->finders = finders != NULL ? PySequence_Tuple(finders) : NULL;
+    p->finders = finders != NULL ? without_first(finders, silent) : NULL;
     p->hooks = hooks != NULL ? PySequence_Tuple(hooks) : NULL;
-    p->threads = count_threads();
     if (p->finders == NULL || p->hooks == NULL || PyErr_Occurred()) {
         if (!PyErr_Occurred()) {
             PyErr_SetString(PyExc_RuntimeError, "lost sys.meta_path or sys.path_hooks");
@@ -526,6 +326,8 @@ prefetch_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(p->finders);
     Py_VISIT(p->hooks);
     Py_VISIT(p->silent);
+    Py_VISIT(p->lock);
+    Py_VISIT(p->tell);
     Py_VISIT(Py_TYPE(self));
     return 0;
 }
@@ -541,6 +343,8 @@ prefetch_clear(PyObject *self)
     Py_CLEAR(p->finders);
     Py_CLEAR(p->hooks);
     Py_CLEAR(p->silent);
+    Py_CLEAR(p->lock);
+    Py_CLEAR(p->tell);
 #define CLEAR(name) Py_CLEAR(p->str_##name);
     PREFETCH_NAMES(CLEAR)
 #undef CLEAR
@@ -551,7 +355,11 @@ static void
 prefetch_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    struct prefetch *p = (struct prefetch *)self;
     PyObject_GC_UnTrack(self);
+    if (p->codec != NULL) {
+        mpf_codec_import_through(p->codec, NULL, p);
+    }
     (void)prefetch_clear(self);
     type->tp_free(self);
     Py_DECREF(type);
@@ -561,14 +369,14 @@ static PyMethodDef prefetch_methods[] = {
     {"add", prefetch_add, METH_VARARGS, prefetch_add_doc},
     {"leave", prefetch_leave, METH_O, prefetch_leave_doc},
     {"missed", prefetch_missed, METH_NOARGS, prefetch_missed_doc},
-    {"was_alone", prefetch_was_alone, METH_NOARGS, prefetch_was_alone_doc},
+    {"attach", prefetch_attach, METH_O, prefetch_attach_doc},
     {"__import__", (PyCFunction)(void (*)(void))prefetch_importing, METH_VARARGS | METH_KEYWORDS, importing_doc},
     {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot prefetch_slots[] = {
     {Py_tp_doc, "Modules that were found and read in advance.  import_: what __import__ is otherwise.  builtins: its module's dict.\n"
-                "silent: a finder that finds none of them."},
+                "lock: importlib's context manager for the lock of a module.  silent: a finder that finds none of them."},
     {Py_tp_new, prefetch_new},
     {Py_tp_dealloc, prefetch_dealloc},
     {Py_tp_traverse, prefetch_traverse},

@@ -1,6 +1,8 @@
 """Modules that the fork server reads in advance: children cannot tell, other than by the clock."""
 import os
 import re
+import shutil
+import socket
 import sys
 
 import pytest
@@ -55,6 +57,7 @@ def child_that_opens_nothing():
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([])  # else some versions import the main module in the server, and nothing in children
     {main}
 """
 
@@ -222,27 +225,112 @@ import helper"""
     assert out.split() == ["['helper']"] * 8
 
 
-def test_a_thread_waits_for_the_module_that_has_started_it(program):
-    text = """import threading
-seen = []
-def late():
-    import helper
-    seen.append(hasattr(helper, "last"))
-thread = threading.Thread(target=late)
-thread.start()
-thread.join(0.1)  # it is not let in before the end of the module
-last = True
-"""
-    out = program({"helper.py": text}, "import helper", "helper.thread.join()\nreturn helper.seen",
-                  "print(*[child()[0] for _ in range(8)])")
-    assert out.split() == ["[True]"] * 8
-
-
-def test_the_function_of_a_pool_is_imported_as_it_is_otherwise(program):
-    out = program({"helper.py": "import os\npid = os.getpid()\ndef seen(_):\n    return pid == os.getpid(), __name__\n"},
-                  "", "return None", """
+# Modules of which the standard library's children say what they are: (modules, imports, look, change before the last children).
+CASES = {
+    "imported twice": (
+        {"helper.py": "import os\nn = globals().get('n', 0) + 1\n"},
+        "import helper; first = helper; del sys.modules['helper']; import helper",
+        "return first is helper, first.n, helper.n", ""),
+    "imported again after a failure": (
+        {"helper.py": "import os\nn = globals().get('n', 0) + 1\nif os.path.exists(__file__ + '.fail'):\n    1 / 0\n"}, """
+for _ in range(3):
+    try:
+        import helper
+        said = helper.n
+        break
+    except ZeroDivisionError as error:
+        said = error.__traceback__.tb_next.tb_frame.f_globals["n"]
+""", "return said, 'helper' in sys.modules", "open(sys.path[0] + '/helper.py.fail', 'w').close()"),
+    "an attribute of a module's class": (
+        {"pkg/__init__.py": "import sys, types\nclass Lazy(types.ModuleType):\n    def __getattr__(self, name):\n"
+                            "        if name == 'sub':\n            return 'lazy'\n        raise AttributeError(name)\n"
+                            "sys.modules[__name__].__class__ = Lazy\n",
+         "pkg/sub.py": ""}, "from pkg import sub", "return str(sub)", ""),
+    "a package that comes before a module": (
+        {"helper.py": "kind = 'module'\n", "helper/data": ""}, "import helper", "return helper.kind",
+        "open(sys.path[0] + '/helper/__init__.py', 'w').write('kind = 1')"),
+    "a package that is replaced": (
+        {"pkg/__init__.py": "", "pkg/sub.py": "import sys, types\nsys.modules['pkg'] = types.ModuleType('pkg')\n"},
+        "import pkg.sub", "return hasattr(sys.modules['pkg'], 'sub')", ""),
+    "a submodule that says it is not there": (
+        {"pkg/__init__.py": "", "pkg/sub.py": "import os\nif os.path.exists(__file__ + '.fail'):\n"
+                                              "    raise ModuleNotFoundError('no', name=__name__)\n"}, """
+try:
+    from pkg import sub
+    said = "there"
+except ImportError as error:
+    said = repr(error)
+""", "return said", "open(sys.path[0] + '/pkg/sub.py.fail', 'w').close()"),
+    "a thread that waits for the module that has started it": (
+        {"helper.py": "import os, threading\nseen = []\ndef late():\n    import helper\n    seen.append(hasattr(helper, 'last'))\n"
+                      "if os.path.exists(__file__ + '.thread'):\n    thread = threading.Thread(target=late)\n    thread.start()\n"
+                      "    thread.join(0.1)  # it is not let in before the end of the module\nlast = True\n"},
+        "import helper", "if hasattr(helper, 'thread'):\n    helper.thread.join()\nreturn helper.seen",
+        "open(sys.path[0] + '/helper.py.thread', 'w').close()"),
+    "an __import__ of the program": (
+        {"helper.py": "import json.tool\n"}, """
+import builtins
+usual, asked = builtins.__import__, []
+def ask(name, *arguments):
+    asked.append(name)
+    return usual(name, *arguments)
+builtins.__import__ = ask
 import helper
-for _ in range(4):
+""", "return asked[:2], builtins.__import__ is ask", ""),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_children_of_the_standard_library_see(program, tmp_path, case):
+    modules, imports, look, change = CASES[case]
+    main = f"""
+seen, opened = zip(*[child() for _ in range(8)])
+print(seen)
+assert LESS or len(opened[-1]) < len(opened[0]), opened
+{change}
+print([child()[0] for _ in range(3)])"""
+    outs = []
+    for stdlib in True, False:
+        shutil.rmtree(tmp_path / "modules", ignore_errors=True)
+        reads_less = not stdlib and case != "an __import__ of the program"
+        outs.append(program(modules, imports, look, main.replace("LESS", str(not reads_less)), stdlib=stdlib))
+    assert outs[1] == outs[0]
+
+
+def test_what_has_changed_is_read_in_advance_again(program):
+    out = program({"helper.py": "value = 1\n"}, "import helper", "return helper.value", """
+for value in 1, 22, 333:
+    with open(sys.path[0] + "/helper.py", "w") as file:
+        file.write(f"value = {value}\\n")
+    print(child_that_opens_nothing())""")
+    assert out == "1\n22\n333\n"
+
+
+def test_a_child_writes_to_no_descriptor_that_has_become_another_one():
+    server, client = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    other, stranger = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with server, client, other, stranger:
+        prefetch = _prefetch.new()
+        prefetch.serve_child(client.fileno())
+        prefetch._tell_of("first.module", "second")
+        assert server.recv(100)[4:] == b"first\nfirst.module\nsecond"
+        os.dup2(stranger.fileno(), client.fileno())
+        prefetch._tell_of("third")
+        os.close(stranger.detach())
+        client.close()
+        assert other.recv(100) == b""
+
+
+def test_the_function_of_a_pool_is_read_in_advance_too(program):
+    text = "import os, sys\npid = os.getpid()\ndef seen(_):\n    files = sys.modules['__main__'].opened\n" \
+           "    return pid == os.getpid(), any('helper' in file for file in files)\n"
+    out = program({"helper.py": text}, "", "return None", """
+import helper
+for _ in range(20):
     with context.Pool(2) as pool:
-        print(*{seen for seen in pool.map(helper.seen, range(20), chunksize=1)})""")
-    assert out == "(True, 'helper')\n" * 4
+        own, read = zip(*pool.map(helper.seen, range(20), chunksize=1))
+    assert all(own)
+    if not any(read):
+        print("nobody has read it")
+        break""")
+    assert out == "nobody has read it\n"
