@@ -114,11 +114,14 @@ class Prefetch:
     def _read(self, name):
         """Returns what the entry of the module *name* holds, None for what is not to be imported in this way."""
         search = self._where(name.rpartition(".")[0])
-        files = search and _find(name, search)
+        try:
+            files = search and _find(name, search)
+        finally:
+            _distrust(search or ())
         if not files:
             return None
         stamps = _core.file_stamps(files)
-        if any(os.path.exists(file) and time.time_ns() - os.stat(file).st_mtime_ns < _SETTLED for file in files):
+        if any(map(_is_unsettled, files)):
             raise _TooSoon
         spec = PathFinder.find_spec(name, list(search))  # once more: what has changed before the stamps does not show in them
         if spec is None or spec.origin != os.fsdecode(files[-1]):
@@ -149,6 +152,21 @@ def _code_without_a_word(loader, name):
     finally:
         warnings._showwarnmsg = show
     return None if warned else code
+
+
+def _is_unsettled(file):
+    try:
+        return time.time_ns() - os.stat(file).st_mtime_ns < _SETTLED
+    except OSError:
+        return False
+
+
+def _distrust(search):
+    """Have children list directories again that have just changed: they would take the server's list while the time is the same."""
+    for directory in search:
+        finder = sys.path_importer_cache.get(directory)
+        if finder is not None and _is_unsettled(directory):
+            finder.invalidate_caches()
 
 
 def _is_known(finder):
