@@ -15,16 +15,16 @@ from types import BuiltinFunctionType
 from . import _core, _install
 
 _NEWEST = 3, 14  # the last version of which it is known how it imports
-_MOST = 200  # modules that are read
+_MOST = 200  # modules that are held
 _MOST_KNOWN = 5000  # names
 _LONGEST = 4000  # characters in what a child tells
-_READINGS = 5  # how often one module is read
+_READINGS = 100  # how often one module is looked for
 _SETTLED = 50_000_000  # nanoseconds: what has changed in so short a time may change again and have the same time
 _KNOWN_FINDERS = {("_distutils_hack", "DistutilsMetaFinder")}  # which come before the import system's own in many environments
 
 
 class _Known:
-    """What the server knows of a name: how often it has read the module, and what it found."""
+    """What the server knows of a name: how often it has looked for the module, and what it found."""
 
     __slots__ = ("readings", "files", "stamps", "submodules")
 
@@ -39,8 +39,9 @@ class Prefetch:
     def __init__(self, lock):
         self._entries = _core.Prefetch(builtins.__import__, vars(builtins), lock, _install.finder)
         self._known = {}
+        self._held = set()  # names
         self._todo = []
-        self._server = -1, -1
+        self._server = -1, None
         self.importing = self._entries.__import__
 
     def attach(self):
@@ -49,7 +50,7 @@ class Prefetch:
 
     def serve_child(self, control):
         """In a child: *control* is the descriptor by which it reaches the server."""
-        self._server = control, _core.inode(control)
+        self._server = control, os.fstat(control)
 
     def told(self, names):
         """Learn what *names*, a str of lines or None, says, a module a call.
@@ -79,37 +80,42 @@ class Prefetch:
         text = "\n".join(sorted(told))
         if len(text) >= _LONGEST:
             text = text[:_LONGEST].rpartition("\n")[0]
+        control, status = self._server
         try:
-            _core.tell_zygote(*self._server, text)
-        except ValueError:
-            pass  # a name that is none
+            if os.path.samestat(os.fstat(control), status):  # else the program has closed it, and opened something else
+                _core.tell_zygote(control, text)
+        except (OSError, ValueError):
+            pass  # it is closed; or a name is none
 
     def _is_news(self, name):
         """Whether there is anything to do for the name: it is new, or its files have changed since they were read."""
         known = self._known.get(name)
         if known is None:
             return len(self._known) < _MOST_KNOWN
-        return known.files is not None and known.readings < _READINGS and _core.file_stamps(known.files) != known.stamps
+        return known.files is not None and _core.file_stamps(known.files) != known.stamps
 
     def _learn(self, name):
         known = self._known.setdefault(name, _Known())
         known.readings += 1
-        known.files = None
         entry = None
-        if len(self._known) <= _MOST and name not in sys.modules and not _install.is_hooked(name):
+        if known.readings < _READINGS and (name in self._held or len(self._held) < _MOST):
             try:
-                entry = self._read(name)
+                entry = name not in sys.modules and not _install.is_hooked(name) and self._read(name)
+                if entry:
+                    self._entries.add(name, *entry)
             except _TooSoon:
-                del self._known[name]  # the next child tells of it again
+                known.files, known.stamps = (), None  # the next child that tells of it has it looked for again
                 return
             except Exception:
-                pass
-        if entry is None:
+                entry = None
+        if entry:
+            spec, *_, known.files, known.stamps = entry
+            known.submodules = spec.submodule_search_locations
+            self._held.add(name)
+        else:
+            known.files = None
             self._entries.leave(name)
-            return
-        spec, *_, known.files, known.stamps = entry
-        known.submodules = spec.submodule_search_locations
-        self._entries.add(name, *entry)
+            self._held.discard(name)
 
     def _read(self, name):
         """Returns what the entry of the module *name* holds, None for what is not to be imported in this way."""

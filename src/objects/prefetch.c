@@ -192,13 +192,12 @@ prefetch_add(PyObject *self, PyObject *args)
             return NULL;
         }
     }
-    PyObject *fresh = prefetch_file_stamps(NULL, files);
-    bool holds = fresh != NULL && PyBytes_GET_SIZE(fresh) == PyBytes_GET_SIZE(stamps);
-    Py_XDECREF(fresh);
-    if (!holds) {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_ValueError, "there must be one stamp for each file");
-        }
+    bool fits = PyBytes_GET_SIZE(stamps) == PyTuple_GET_SIZE(files) * (Py_ssize_t)sizeof(struct stamp);
+    for (Py_ssize_t i = 0; fits && i < PyTuple_GET_SIZE(files); i++) {
+        fits = PyBytes_Check(PyTuple_GET_ITEM(files, i));
+    }
+    if (!fits) {
+        PyErr_SetString(PyExc_TypeError, "files must be a tuple of bytes, with a stamp for each");
         return NULL;
     }
     PyObject *entry = PyTuple_Pack(ENTRY_SIZE, spec, module, code, search, files, stamps);
@@ -245,8 +244,9 @@ prefetch_import_for_codec(void *context, PyObject *name)
     int error = mpf_prefetch_import(p, modules, name);
     Py_DECREF(modules);
     if (error == 0 && PySet_GET_SIZE(p->missed) != missed) {
-        Py_XDECREF(PyObject_CallOneArg(p->tell, name));
-        PyErr_Clear();
+        PyObject *told = PyObject_CallOneArg(p->tell, name);
+        error = told != NULL ? 0 : -1; /* Ctrl-C, say */
+        Py_XDECREF(told);
     }
     return error;
 }

@@ -16,7 +16,6 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/zygote.h"
@@ -136,41 +135,19 @@ zygote_note(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* Descriptors of one file have the same inode; -1: none. */
-static long long
-zygote_inode_of(int fd)
-{
-    struct stat status;
-    return fstat(fd, &status) == 0 ? (long long)status.st_ino : -1;
-}
-
-PyDoc_STRVAR(inode_doc,
-"inode($module, descriptor, /)\n--\n\nReturns a number by which the file behind the descriptor is known again.");
-
-static PyObject *
-zygote_inode(PyObject *Py_UNUSED(module), PyObject *descriptor)
-{
-    int fd = PyObject_AsFileDescriptor(descriptor);
-    return fd < 0 ? NULL : PyLong_FromLongLong(zygote_inode_of(fd));
-}
-
 PyDoc_STRVAR(tell_zygote_doc,
-"tell_zygote($module, control, inode, text, /)\n--\n\n"
-"Tell the server at the other end of the socket control something, a str that is of no importance to the caller.\n\n"
-"inode: of the socket.  Where control is another file by now, nothing happens.");
+"tell_zygote($module, control, text, /)\n--\n\n"
+"Tell the server at the other end of the socket control something, a str that is of no importance to the caller.");
 
 static PyObject *
 zygote_tell(PyObject *Py_UNUSED(module), PyObject *args)
 {
     int control;
-    long long inode;
     const char *text;
-    if (!PyArg_ParseTuple(args, "iLs:tell_zygote", &control, &inode, &text)) {
+    if (!PyArg_ParseTuple(args, "is:tell_zygote", &control, &text)) {
         return NULL;
     }
-    if (inode >= 0 && zygote_inode_of(control) == inode) {
-        mpf_zygote_tell(control, text);
-    }
+    mpf_zygote_tell(control, text);
     Py_RETURN_NONE;
 }
 
@@ -270,7 +247,6 @@ zygote_is_news(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t na
 
 static PyMethodDef zygote_functions[] = {
     {"serve_zygote", zygote_serve, METH_VARARGS, serve_zygote_doc},
-    {"inode", zygote_inode, METH_O, inode_doc},
     {"tell_zygote", zygote_tell, METH_VARARGS, tell_zygote_doc},
     {"note_zygote", zygote_note, METH_NOARGS, note_zygote_doc},
     {"ask_zygote", zygote_ask, METH_VARARGS, ask_zygote_doc},

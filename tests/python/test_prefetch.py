@@ -4,6 +4,7 @@ import re
 import shutil
 import socket
 import sys
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 
 import pytest
 
@@ -136,15 +137,25 @@ print(*{child()[0] for _ in range(6)})""", PYTHONPATH=f"{library}:{sys.path[0]}:
     assert out == "library\nbeside the program\nin a new directory\n"
 
 
-def test_a_file_that_comes_while_the_module_is_looked_for(tmp_path, monkeypatch):
+@pytest.fixture
+def finders(monkeypatch):
+    """The import system's own finders only: not pytest's."""
+    monkeypatch.setattr(sys, "meta_path", [BuiltinImporter, FrozenImporter, PathFinder])
+
+
+def test_a_file_that_comes_while_the_module_is_looked_for(tmp_path, monkeypatch, finders):
     directories = [tmp_path / "first", tmp_path / "second"]
     for directory in directories:
         directory.mkdir()
     (directories[1] / "helper_that_moves.py").write_text("")
     monkeypatch.setattr(sys, "path", [str(d) for d in directories])
+    monkeypatch.setattr(_prefetch, "_is_unsettled", lambda file: False)
     stamps = _prefetch._core.file_stamps
+    assert _prefetch.new()._read("helper_that_moves")[0].origin == str(directories[1] / "helper_that_moves.py")
 
     class Core:
+        Prefetch = _prefetch._core.Prefetch
+
         @staticmethod
         def file_stamps(files):
             (directories[0] / "helper_that_moves.py").write_text("")
@@ -152,8 +163,27 @@ def test_a_file_that_comes_while_the_module_is_looked_for(tmp_path, monkeypatch)
             return stamps(files)
 
     monkeypatch.setattr(_prefetch, "_core", Core)
-    prefetch = object.__new__(_prefetch.Prefetch)
-    assert prefetch._read("helper_that_moves") is None
+    assert _prefetch.new()._read("helper_that_moves") is None
+
+
+def test_what_the_server_does_for_children_is_bounded(tmp_path, monkeypatch, finders):
+    for name in ("held_0", "held_1", "held_2", "young"):
+        (tmp_path / f"{name}.py").write_text("")
+        os.utime(tmp_path / f"{name}.py", (1, 1))
+    os.utime(tmp_path, (1, 1))
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(_prefetch, "_MOST", 2)
+    monkeypatch.setattr(_prefetch, "_READINGS", 4)
+    names = "held_0\nheld_1\nheld_2\nnot_there"
+    prefetch = _prefetch.new()
+    assert [prefetch.told(names), *(prefetch.told(None) for _ in range(4))] == [True, True, True, False, None]
+    assert prefetch._held == {"held_0", "held_1"}
+    assert prefetch.told(names) is None
+
+    prefetch = _prefetch.new()
+    monkeypatch.setattr(_prefetch, "_is_unsettled", lambda file: True)
+    assert [prefetch.told("young") for _ in range(6)] == [False, False, False, False, None, None]
+    assert prefetch._held == set()
 
 
 PACKAGE = {
