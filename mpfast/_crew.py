@@ -1,7 +1,8 @@
 """Worker processes of one ``_core.Crew``: starting them, watching them, replacing them.
 
 A :class:`Supervisor` stands between a pool or an executor and the crew that its workers serve.  It starts the workers
-through a context, and it has the one thread that everything in the background happens on:
+through a context, and it has the one thread that everything in the background happens on, started when there is something
+to do for it (until then ``_core.Watch`` waits for that, which costs less than a thread of the interpreter):
 
 - a worker that ends is noticed through its pidfd, what it held fails (or whatever the owner wants), and another one
   takes its place;
@@ -54,7 +55,12 @@ class Worker:
         self.process = process
         self.slot = slot
         self.stacks = stacks
+        self.descriptor = -1
         self._own = False
+
+    def watch(self):
+        """Get a descriptor that tells of the end of the process, which has been started."""
+        process = self.process
         self.descriptor = getattr(process, "sentinel", -1)
         if getattr(process, "_start_method", None) != "forkserver":  # not our child: the number may be another's already
             try:
@@ -164,6 +170,8 @@ class Supervisor:
         self._by_process = {}  # Process object -> Worker
         self._population = threading.RLock()
         self._thread = None
+        self._starting = threading.RLock()  # around making that; a finalizer may run meanwhile
+        self._watcher = None  # the _core.Watch, before there is a thread
         self._owner_pid = os.getpid()
         self._wake = _WakeDescriptor()
         self._later = collections.deque()
@@ -188,11 +196,9 @@ class Supervisor:
         process.daemon = True
         return process
 
-    def start_process(self, slot, stacks):
-        """Returns the same, started."""
-        process = self.make_process(slot, stacks)
+    def launch(self, process):
+        """Start what make_process() returned."""
         process.start()
-        return process
 
     def worker_arguments(self, slot, stacks):
         """Returns the arguments of work()."""
@@ -236,24 +242,42 @@ class Supervisor:
     def populate(self):
         """Start the workers that are missing, in the calling thread.  Raises what starting one raises."""
         with self._population:
-            for _ in range(self.missing()):
-                if self.state == TERMINATE:
-                    break
-                self._start_worker()
+            self._start_workers(self.missing())
         self._poll = None
-        if self._thread is not None and not self.on_thread():
+        if (self._thread is not None or self._watcher is not None) and not self.on_thread():
             self.wake()
 
-    def _start_worker(self):
+    def _start_workers(self, count):
+        # What can be done before and after all of the starts is: behind a fork each page that is written to is copied.
+        prepared = collections.deque()
+        started = []
+        try:
+            for _ in range(count):
+                prepared.append(self._prepare_worker())
+            while prepared and self.state != TERMINATE:
+                self.launch(prepared[0].process)
+                started.append(prepared.popleft())
+        finally:
+            for worker in prepared:
+                worker.release()
+                self.crew.lost(worker.slot)
+            for worker in started:
+                self._add_worker(worker)
+
+    def _prepare_worker(self):
         slot = self.crew.add_worker()
         stacks = Stacks()
         try:
-            process = self.start_process(slot, stacks)
+            return Worker(self.make_process(slot, stacks), slot, stacks)
         except BaseException:
             self.crew.lost(slot)
             stacks.close()
             raise
-        self._by_process[process] = Worker(process, slot, stacks)
+
+    def _add_worker(self, worker):
+        process = worker.process
+        worker.watch()
+        self._by_process[process] = worker
         self.workers.append(process)
         self.worker_started(process)
         util.debug("added worker")
@@ -272,15 +296,29 @@ class Supervisor:
 
     # ---- the thread
 
+    def start_watching(self):
+        """Have the thread started when there is something for it to do.  After the first workers are started."""
+        descriptors = [worker.descriptor for worker in self._by_process.values()]
+        self._watcher = _native.core.Watch((self._wake.number, *descriptors), self._start_watched)
+
+    def _start_watched(self):
+        try:
+            self.start_thread()
+        except BaseException as error:
+            self.give_up(self.failure or error)
+            self.terminate()  # nobody would look after the workers
+            raise
+
     def start_thread(self):
         """Have the supervising thread run.  After the first workers are started: forking is safe before there are threads."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._watch, name=self.thread_name, daemon=True)
-            self._thread.start()
+        with self._starting:
+            if self._thread is None and self.state != TERMINATE:
+                self._thread = threading.Thread(target=self._watch, name=self.thread_name, daemon=True)
+                self._thread.start()
 
     def on_thread(self):
         """Whether the caller is the supervising thread."""
-        return threading.current_thread() is self._thread
+        return self._thread is not None and self._thread.ident == threading.get_ident()
 
     def wake(self):
         """Have the thread look at everything."""
@@ -483,6 +521,9 @@ class Supervisor:
         """No more tasks: workers leave when all are done, and the thread ends."""
         if self.state == RUN:
             self.state = CLOSE
+            if self._watcher is not None:
+                self._watcher.stop()
+                self.start_thread()
             self.wake()
 
     def terminate(self, error=None):
@@ -500,6 +541,8 @@ class Supervisor:
             for worker in workers:
                 worker.process.terminate()
             self.crew.abandon()  # one that a handler of the program's keeps alive leaves after its task
+            if self._watcher is not None:
+                self._watcher.stop()
             for worker in workers:
                 worker.ended()
                 worker.process.join()
@@ -511,8 +554,7 @@ class Supervisor:
 
     def join(self):
         """Wait for the thread and the workers; after close() or terminate()."""
-        if self._thread is not None and not self.on_thread():
-            self._thread.join()
+        self._join_thread()
         for process in list(self.workers):
             process.join()
 
@@ -521,5 +563,11 @@ class Supervisor:
         if self._owner_pid != os.getpid():
             return
         self.terminate()
-        if self._thread is not None and not self.on_thread():
-            self._thread.join(FINALIZER_PATIENCE)
+        self._join_thread(FINALIZER_PATIENCE)
+
+    def _join_thread(self, timeout=None):
+        with self._starting:
+            thread = self._thread
+        # One that is not alive may be about to start, in this very thread, and will end at once.
+        if thread is not None and thread.is_alive() and not self.on_thread():
+            thread.join(timeout)

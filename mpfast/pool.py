@@ -93,7 +93,7 @@ if native("Crew") is not None:
             self._crew = supervisor.crew
             try:
                 supervisor.populate()
-                supervisor.start_thread()
+                supervisor.start_watching()
             except BaseException:
                 supervisor.terminate()
                 raise

@@ -202,6 +202,32 @@ def test_an_idle_pool_sleeps(pool):
     until(lambda: sleeps(pool._pool, pool._supervisor._thread))
 
 
+def test_a_pool_that_only_waits_has_no_thread_of_threading():
+    before = threading.enumerate()
+    with fork.Pool(2) as pool:
+        assert pool.map(square, range(100)) == [x * x for x in range(100)]
+        assert pool.apply(square, (3,)) == 9
+        assert threading.enumerate() == before
+        assert len(os.listdir("/proc/self/task")) <= len(before) + 1
+
+
+def test_the_thread_cannot_be_started(monkeypatch):
+    reports = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda report: reports.append(report.exc_type))
+    with fork.Pool(2) as pool:
+        workers = list(pool._pool)
+
+        def start(thread):
+            raise RuntimeError("no thread for you")
+        monkeypatch.setattr(threading.Thread, "start", start)
+        result = pool.apply_async(wait_for, (fork.Event(), 1), callback=print)
+        with pytest.raises(RuntimeError, match="no thread for you"):
+            result.get(LONG)
+        until(lambda: not any(worker.is_alive() for worker in workers))
+        until(lambda: reports == [RuntimeError])
+        monkeypatch.undo()
+
+
 # ---- results
 
 def test_results_are_the_stdlibs(forked):

@@ -105,16 +105,15 @@ class ExecutorSupervisor(Supervisor):
         return self.context.Process(target=work, args=self.worker_arguments(slot, stacks),
                                     kwargs={"dies_of_undecodable": self.on_worker_death is None})
 
-    def start_process(self, slot, stacks):
+    def launch(self, process):
         starter = replaced_starter()
         if starter is None:
-            return super().start_process(slot, stacks)
-        process = self.make_process(slot, stacks)
+            super().launch(process)
+            return
         own = _ContextOf(process, self.context)
         starter(own, None, None, self.initializer, self.initargs, self.maxtasks, self.by_pid)
         if process.pid is None:
             raise RuntimeError(f"{starter!r} did not start the process of its context")
-        return process
 
     def none_can_start(self, error):
         self.give_up(broken(NOT_STARTED, _as_remote(error)))
