@@ -196,9 +196,16 @@ class Supervisor:
         process.daemon = True
         return process
 
-    def launch(self, process):
-        """Start what make_process() returned."""
-        process.start()
+    def launch(self, processes, started):
+        """Start *processes*, which make_process() returned, in their order, and append each to the list *started*."""
+        try:
+            from .popen_fork import start_together
+        except ImportError:  # a kernel without pidfds
+            for process in processes:
+                process.start()
+                started.append(process)
+        else:
+            start_together(processes, started)
 
     def worker_arguments(self, slot, stacks):
         """Returns the arguments of work()."""
@@ -249,20 +256,18 @@ class Supervisor:
 
     def _start_workers(self, count):
         # What can be done before and after all of the starts is: behind a fork each page that is written to is copied.
-        prepared = collections.deque()
+        workers = []
         started = []
         try:
             for _ in range(count):
-                prepared.append(self._prepare_worker())
-            while prepared and self.state != TERMINATE:
-                self.launch(prepared[0].process)
-                started.append(prepared.popleft())
+                workers.append(self._prepare_worker())
+            self.launch([worker.process for worker in workers], started)
         finally:
-            for worker in prepared:
+            for worker in workers[:len(started)]:
+                self._add_worker(worker)
+            for worker in workers[len(started):]:
                 worker.release()
                 self.crew.lost(worker.slot)
-            for worker in started:
-                self._add_worker(worker)
 
     def _prepare_worker(self):
         slot = self.crew.add_worker()
@@ -535,9 +540,11 @@ class Supervisor:
             return
         self.state = TERMINATE
         self.failure = self.failure or error or ProcessError("terminated before the task was done")
-        self.wake()
+        if self._thread is not None:  # one that is started from now on looks at the state
+            self.wake()
         with self._population:
-            workers = list(self._by_process.values())
+            # Idle ones last: one that is woken may take this CPU for the whole of its end.
+            workers = sorted(self._by_process.values(), key=lambda worker: self.crew.worker(worker.slot)[1] == "idle")
             for worker in workers:
                 worker.process.terminate()
             self.crew.abandon()  # one that a handler of the program's keeps alive leaves after its task

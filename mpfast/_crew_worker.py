@@ -1,7 +1,14 @@
-"""What a worker process of a crew runs, and what it leaves behind when it crashes."""
+"""What a worker process of a crew runs, and what it leaves behind when it crashes.
+
+A worker looks up here what it needs before its first task, and imports nothing: each page that the interpreter writes to on
+its way through the import system is copied for it.
+"""
 import faulthandler
 import os
 import stat
+from multiprocessing import process as _process, util as _util
+
+from . import _core
 
 
 class Stacks:
@@ -46,10 +53,10 @@ def _record_crashes(address):
 
 def _follow_parent():
     """Have this process ended when the one that works with it is."""
-    from multiprocessing import parent_process
-    from . import _core
-    parent = parent_process()
-    if parent is None or _core.followed() is not None or os.environ.get("MPFAST_ORPHANS") == "keep":
+    if _core.followed() is not None or os.environ.get("MPFAST_ORPHANS") == "keep":
+        return
+    parent = _process.parent_process()
+    if parent is None:
         return
     if parent.pid == os.getppid():
         _core.follow_parent()
@@ -78,9 +85,9 @@ def _wrap(exception):
 
 
 def _unencodable(error, value, ok):
-    from multiprocessing import pool, util
+    from multiprocessing import pool
     wrapped = pool.MaybeEncodingError(error, value)
-    util.debug("Possible encoding error while sending result: %s" % wrapped)
+    _util.debug("Possible encoding error while sending result: %s" % wrapped)
     return wrapped
 
 
@@ -90,8 +97,6 @@ def work(crew, slot, initializer, initargs, maxtasks, max_memory, stacks, wrap=_
 
     stacks: what Stacks.address() gave; the other arguments are those of Supervisor and of _core.crew_work.
     """
-    from multiprocessing import util
-    from . import _core
     _follow_parent()
     _record_crashes(stacks)
     try:
@@ -101,4 +106,4 @@ def work(crew, slot, initializer, initargs, maxtasks, max_memory, stacks, wrap=_
     except KeyboardInterrupt:
         import signal
         raise SystemExit(-signal.SIGINT & 0xff) from None  # the parent was interrupted too, and says so
-    util.debug("worker exiting: %s", reason)
+    _util.debug("worker exiting: %s", reason)

@@ -22,16 +22,18 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
     import atexit
     import errno
     import math
+    import multiprocessing.context as _context
+    import multiprocessing.popen_fork as _stdlib
     import select
     import signal
     import sys
     import threading
     import time
 
-    from . import _child, _core
+    from . import _child, _core, context as _own_context, process as _process
     from ._bootstrap import _bootstrap, bootstrap
     from ._install import original
-    from .util import Finalize, close_fds
+    from .util import Finalize, _flush_std_streams, close_fds
 
     __all__ = ["Popen"]
 
@@ -144,26 +146,94 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
     class Popen(original("multiprocessing.popen_fork", "Popen")):
 
         def _launch(self, process_obj):
-            parent = os.getpid()
-            follow = bool(process_obj._config.get("daemon")) and _child.follows(process_obj)
-            self.pid, sentinel = _fork(process_obj, follow)
-            if self.pid == 0:
-                _run(process_obj, follow, parent, sentinel)
-            self.sentinel = sentinel
-            self.finalizer = Finalize(self, close_fds, (sentinel,))
+            if id(process_obj) in _ahead:
+                self.pid, self.sentinel = _ahead.pop(id(process_obj))
+            else:
+                forked = []
+                _fork([process_obj], _follows(process_obj), forked)
+                ((self.pid, self.sentinel),) = forked
+            self.finalizer = Finalize(self, close_fds, (self.sentinel,))
 
 
-    def _fork(process_obj, follow):
+    #: id of a process object that start_together() has forked -> (pid, sentinel), until it is started.
+    _ahead: dict = {}
+
+    _Popen = Popen
+    _POPENS = {_own_context.ForkProcess: sys.modules[__name__], _context.ForkProcess: _stdlib}  # where each finds Popen
+    _KNOWN = {cls: {name: getattr(cls, name) for name in ("start", "_Popen")} for cls in _POPENS}
+    _KNOWN[Popen] = {name: getattr(Popen, name) for name in ("__init__", "_launch")}
+
+
+    def start_together(processes, started):
+        """Call ``start()`` of each of *processes*, in their order, and append it to the list *started*.
+
+        They are forked right behind each other where nothing of that is the program's own: whatever the parent does between
+        two forks it does on pages that are copied for it, once more each time.
+        """
+        if not all(map(_may_fork_ahead, processes)) or len(set(map(_follows, processes))) != 1:
+            for process in processes:
+                process.start()
+                started.append(process)
+            return
+        forked = []
+        _flush_std_streams()
+        try:
+            _fork(processes, _follows(processes[0]), forked)
+        finally:
+            _start_forked(processes, forked, started)
+
+
+    def _start_forked(processes, forked, started):
+        try:
+            for process, pair in zip(processes, forked):
+                _ahead[id(process)] = pair
+                process.start()
+                started.append(process)
+        except BaseException:  # an interrupt
+            for process in processes[len(started):len(forked)]:
+                _ahead.pop(id(process), None)
+                if process.pid is None:
+                    _abandon(*forked[processes.index(process)])
+            raise
+
+
+    def _abandon(pid, sentinel):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(sentinel)
+
+
+    def _may_fork_ahead(process):
+        """Whether nothing of how *process* is started is the program's own, and ``start()`` has no objection."""
+        cls = type(process)
+        return (cls in _POPENS and _POPENS[cls].Popen is _Popen and _is_untouched(cls) and _is_untouched(_Popen) and
+                _KNOWN[cls].keys().isdisjoint(vars(process)) and
+                not _process.current_process()._config.get("daemon"))
+
+
+    def _is_untouched(cls):
+        return all(getattr(cls, name) is value for name, value in _KNOWN[cls].items())
+
+
+    def _follows(process_obj):
+        return bool(process_obj._config.get("daemon")) and _child.follows(process_obj)
+
+
+    def _fork(processes, follow, forked):
+        """Append to *forked* the pid and the sentinel of a child for each of the *processes*.  A child does not return."""
+        parent = os.getpid()
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         intent = getattr(tracker, "_fork_intent", None)
-        if intent is None:
-            return bootstrap.fork(os.fork, process_obj, None if _RUNS_ATEXIT else _bootstrap, follow)
-        # The child of a process shares its tracker, that of a bare fork does not.
-        intent.preserve_fd = True
+        own = None if _RUNS_ATEXIT or intent is not None else _bootstrap
+        if intent is not None:
+            intent.preserve_fd = True  # the child of a process shares its tracker, that of a bare fork does not
         try:
-            return bootstrap.fork(os.fork, process_obj, None, follow)
+            bootstrap.fork(os.fork, tuple(processes), own, follow, forked)
         finally:
-            intent.preserve_fd = False
+            if intent is not None:
+                intent.preserve_fd = False
+        if forked[-1][0] == 0:
+            _run(processes[len(forked) - 1], follow, parent, forked[-1][1])
 
 
     def _run(process_obj, follow, parent, sentinel):

@@ -48,6 +48,7 @@ struct mpf_crew {
     _Atomic uint32_t bumps;
     struct mpf_bell bell;      /* owner == 0: none */
     _Atomic int64_t looked; /* when somebody last looked for dead workers */
+    _Atomic bool settled; /* no worker was starting when somebody last looked, and none was enlisted since. A hint */
 };
 
 /* Once per process, before the first arena is mapped. */
@@ -122,7 +123,7 @@ enum mpf_crew_side {
  * waits, a direct one is left asleep until that many came, or a worker has nothing more to do (bounded by MPF_CREW_WANTED_MAX). `bumps` is a
  * value of mpf_crew_bumps from before the caller looked at what it waits for: the wait ends when that has changed.
  * 0, -ECHILD (a worker is dead: see mpf_crew_lost), -ETIMEDOUT, -EINTR.
- * Spins first. After a 0 or -ECHILD: collect, or call mpf_crew_pass when not. */
+ * Spins first, unless workers are starting. After a 0 or -ECHILD: collect, or call mpf_crew_pass when not. */
 #define MPF_CREW_WANTED_MAX 64
 int mpf_crew_await(struct mpf_park *park, struct mpf_crew *crew, enum mpf_crew_side side, uint32_t wanted, uint32_t bumps);
 

@@ -156,10 +156,23 @@ static bool time_to_look(struct mpf_crew *crew) {
     return true;
 }
 
+/* They need the CPUs for long: to offer them one for a moment while they do is to lose it for a time slice, where a sleeper is
+ * woken on another. */
+static bool anybody_starting(struct mpf_crew *crew) {
+    if (atomic_load_explicit(&crew->settled, memory_order_relaxed))
+        return false;
+    uint32_t slots = mpf_roster_count(&crew->shm->roster);
+    for (uint32_t slot = 0; slot < slots; slot++)
+        if (atomic_load_explicit(&entry_at(crew, slot)->state, memory_order_relaxed) == MPF_ROSTER_STARTING)
+            return true;
+    atomic_store_explicit(&crew->settled, true, memory_order_relaxed);
+    return false;
+}
+
 static bool spin(struct mpf_park *park, const struct waiter *waiter) {
     struct mpf_spin spin;
     bool over = is_over(waiter);
-    if (over || waiter->wanted > SPIN_WANTED_MAX)
+    if (over || waiter->wanted > SPIN_WANTED_MAX || anybody_starting(waiter->crew))
         return over;
     for (mpf_spin_begin(&spin, park, waiter->ec); !over && mpf_spin_next(&spin);)
         over = is_over(waiter);

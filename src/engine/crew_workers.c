@@ -18,6 +18,7 @@ static struct mpf_roster_entry_shm *entry_at(const struct mpf_crew *crew, uint32
 }
 
 int mpf_crew_enlist(struct mpf_crew *crew, uint32_t *slot) {
+    atomic_store_explicit(&crew->settled, false, memory_order_relaxed);
     return mpf_crew_owned(crew) ? mpf_roster_reserve(crew->arena, &crew->shm->roster, slot) : -EPERM;
 }
 

@@ -1,5 +1,5 @@
 /*
- * Purpose: forking a child together with what parent and child watch each other through.
+ * Purpose: forking children together with what parent and child watch each other through.
  *
  * Why in C: after a fork every page that the parent writes to costs it a fault, too, and the child a copy; see bootstrap.c.
  *
@@ -125,29 +125,27 @@ fork_prepare_stream(struct bootstrap *b, int fd)
     return error;
 }
 
+/* Gives the hook its body back, whatever exception is set. */
+static void
+fork_restore_hook(struct bootstrap *b)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *restored = mpf_bootstrap_skip_hook((PyObject *)b, Py_False);
+    if (restored == NULL) {
+        PyErr_WriteUnraisable(b->hook);
+    }
+    Py_XDECREF(restored);
+    PyErr_Restore(type, value, traceback);
+}
+
 /* The pid as fork() returns it, -1: exception. */
 static pid_t
-fork_call(struct bootstrap *b, PyObject *function)
+fork_call(PyObject *function)
 {
-    bool skip = fork_is_single_threaded(b);
-    PyObject *result = NULL, *restored = NULL;
-    if (skip) {
-        PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, Py_True);
-        if (skipped == NULL) {
-            return -1;
-        }
-        Py_DECREF(skipped);
-    }
-    result = PyObject_CallNoArgs(function);
+    PyObject *result = PyObject_CallNoArgs(function);
     pid_t pid = result != NULL ? (pid_t)PyLong_AsLong(result) : -1;
     Py_XDECREF(result);
-    if (skip) {
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
-        restored = mpf_bootstrap_skip_hook((PyObject *)b, Py_False);
-        PyErr_Restore(type, value, traceback);
-        Py_XDECREF(restored);
-    }
     return pid;
 }
 
@@ -219,40 +217,93 @@ fork_be(struct bootstrap *b, PyObject *process, PyObject *own, bool follow, pid_
     _exit(1);
 }
 
+/* What the children of one call have in common. */
+struct fork_plan {
+    PyObject *function, *own; /* borrowed */
+    bool follow;
+    bool skip; /* the hook has an empty body */
+    pid_t parent;
+};
+
+/* In the child: becomes the process, or returns the descriptor that tells of the parent's end. */
+static int
+fork_begin(struct bootstrap *b, const struct fork_plan *plan, PyObject *process, int reserved)
+{
+    b->reserved = reserved;
+    if (plan->skip) {
+        fork_restore_hook(b);
+    }
+    int fd = fork_watch_parent(plan->parent);
+    if (fd == -EMFILE) {
+        close(reserved);
+        b->reserved = -1;
+        fd = fork_watch_parent(plan->parent);
+    }
+    if (fd < 0) {
+        _exit(1); /* there is no way back: the program goes on in the parent */
+    }
+    fork_be(b, process, plan->own, plan->follow, plan->parent, fd);
+    return fd;
+}
+
+/* One more child, into the list `forked`. 1: this is it, to be run by the methods of its process; 0; -1 with an exception. */
+static int
+fork_one(struct bootstrap *b, const struct fork_plan *plan, PyObject *process, PyObject *forked)
+{
+    int reserved = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (reserved < 0) {
+        mpf_errors_raise(-errno);
+        return -1;
+    }
+    pid_t pid = fork_prepare_stream(b, reserved) == 0 ? fork_call(plan->function) : -1;
+    int fd = pid == 0 ? fork_begin(b, plan, process, reserved) : -1;
+    if (pid != 0) {
+        close(reserved);
+    }
+    if (pid > 0 && (fd = fork_watch_child(pid)) < 0) {
+        mpf_errors_raise(fd);
+    }
+    PyObject *pair = fd >= 0 ? Py_BuildValue("ii", (int)pid, fd) : NULL;
+    int error = pair != NULL ? PyList_Append(forked, pair) : -1;
+    Py_XDECREF(pair);
+    return error < 0 ? -1 : pid == 0;
+}
+
 const char mpf_bootstrap_fork_doc[] = PyDoc_STR(
-"fork($self, fork, process, bootstrap, follow, /)\n--\n\n"
-"Call fork, which is os.fork, and return what it does and a descriptor: in the parent the child's sentinel, in the child the\n"
-"parent's.  Raises OSError, and there is no child, where there is no descriptor to be had.\n\n"
-"The child becomes the process object and ends with it, so that it never returns, unless the object has another _bootstrap\n"
-"than the function bootstrap, or that is None.  follow: have the child end together with its parent.");
+"fork($self, fork, processes, bootstrap, follow, forked, /)\n--\n\n"
+"Call fork, which is os.fork, for each of the processes, a tuple.  What that returns and a descriptor, as a pair, is appended\n"
+"to the list forked: in the parent the child's sentinel, in the child, which comes last there, the parent's.  Raises OSError\n"
+"where a child cannot be forked, or there is no descriptor to be had: the list has those before it.\n\n"
+"A child becomes its process object and ends with it, so that it never returns, unless the object has another _bootstrap\n"
+"than the function bootstrap, or that is None.  follow: have the children end together with their parent.");
 
 PyObject *
 mpf_bootstrap_fork(PyObject *self, PyObject *args)
 {
     struct bootstrap *b = (struct bootstrap *)self;
-    PyObject *function, *process, *own;
-    int follow;
-    if (!PyArg_ParseTuple(args, "OOOp:fork", &function, &process, &own, &follow)) {
+    struct fork_plan plan;
+    PyObject *processes, *forked;
+    int follow, forking = 0;
+    if (!PyArg_ParseTuple(args, "OO!OpO!:fork", &plan.function, &PyTuple_Type, &processes, &plan.own, &follow, &PyList_Type,
+                          &forked)) {
         return NULL;
     }
-    pid_t parent = getpid();
-    int reserved = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    if (reserved < 0) {
-        return mpf_errors_raise(-errno);
-    }
+    plan.follow = follow != 0;
+    plan.parent = getpid();
     mpf_bootstrap_make_ahead(b);
-    pid_t pid = fork_prepare_stream(b, reserved) == 0 ? fork_call(b, function) : -1;
-    if (pid == 0) {
-        b->reserved = reserved;
-    } else {
-        close(reserved);
+    plan.skip = fork_is_single_threaded(b);
+    if (plan.skip) {
+        PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, Py_True);
+        if (skipped == NULL) {
+            return NULL;
+        }
+        Py_DECREF(skipped);
     }
-    if (pid < 0) {
-        return NULL;
+    for (Py_ssize_t i = 0; forking == 0 && i < PyTuple_GET_SIZE(processes); i++) {
+        forking = fork_one(b, &plan, PyTuple_GET_ITEM(processes, i), forked);
     }
-    int fd = pid == 0 ? fork_watch_parent(parent) : fork_watch_child(pid);
-    if (pid == 0 && fd >= 0) {
-        fork_be(b, process, own, follow != 0, parent, fd);
+    if (plan.skip && forking != 1) {
+        fork_restore_hook(b);
     }
-    return fd < 0 ? mpf_errors_raise(fd) : Py_BuildValue("ii", (int)pid, fd);
+    return forking < 0 ? NULL : Py_NewRef(Py_None);
 }

@@ -356,9 +356,33 @@ static void test_threads(void) {
     engine_finish();
 }
 
+static void await_nothing(void) {
+    struct mpf_park park = patient();
+    park.deadline = mpf_clock_now() + 1000 * 1000;
+    CHECK_EQUAL(mpf_crew_await(&park, &crew, MPF_CREW_DIRECT, 1, mpf_crew_bumps(&crew)), -ETIMEDOUT);
+}
+
+/* Who waits knows whether workers are still starting, in which case he does not spin. */
+static void test_knows_who_is_starting(void) {
+    struct mpf_worker late;
+    uint32_t slot;
+    setup();
+    CHECK(!atomic_load(&crew.settled));
+    await_nothing();
+    CHECK(atomic_load(&crew.settled));
+    CHECK_EQUAL(mpf_crew_enlist(&crew, &slot), 0);
+    await_nothing();
+    CHECK(!atomic_load(&crew.settled));
+    CHECK_EQUAL(mpf_worker_join(&late, &crew.ref, slot), 0);
+    await_nothing();
+    CHECK(atomic_load(&crew.settled));
+    engine_finish();
+}
+
 CHECK_MAIN({"batches", test_batches}, {"settled_by_hand", test_settled_by_hand}, {"left_in_the_lane", test_left_in_the_lane},
            {"woken_by_a_result", test_woken_by_a_result}, {"direct_comes_first", test_direct_comes_first},
            {"woken_for_enough", test_woken_for_enough},
            {"woken_when_no_more_come", test_woken_when_no_more_come}, {"two_want_different_things", test_two_want_different_things},
            {"bumps", test_bumps}, {"ends_without_results", test_ends_without_results},
-           {"told_of_a_death", test_told_of_a_death}, {"threads", test_threads})
+           {"told_of_a_death", test_told_of_a_death}, {"threads", test_threads},
+           {"knows_who_is_starting", test_knows_who_is_starting})

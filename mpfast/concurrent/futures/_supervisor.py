@@ -105,15 +105,17 @@ class ExecutorSupervisor(Supervisor):
         return self.context.Process(target=work, args=self.worker_arguments(slot, stacks),
                                     kwargs={"dies_of_undecodable": self.on_worker_death is None})
 
-    def launch(self, process):
+    def launch(self, processes, started):
         starter = replaced_starter()
         if starter is None:
-            super().launch(process)
+            super().launch(processes, started)
             return
-        own = _ContextOf(process, self.context)
-        starter(own, None, None, self.initializer, self.initargs, self.maxtasks, self.by_pid)
-        if process.pid is None:
-            raise RuntimeError(f"{starter!r} did not start the process of its context")
+        for process in processes:
+            own = _ContextOf(process, self.context)
+            starter(own, None, None, self.initializer, self.initargs, self.maxtasks, self.by_pid)
+            if process.pid is None:
+                raise RuntimeError(f"{starter!r} did not start the process of its context")
+            started.append(process)
 
     def none_can_start(self, error):
         self.give_up(broken(NOT_STARTED, _as_remote(error)))
