@@ -202,13 +202,17 @@ def test_an_idle_pool_sleeps(pool):
     until(lambda: sleeps(pool._pool, pool._supervisor._thread))
 
 
-def test_a_pool_that_only_waits_has_no_thread_of_threading():
-    before = threading.enumerate()
-    with fork.Pool(2) as pool:
-        assert pool.map(square, range(100)) == [x * x for x in range(100)]
-        assert pool.apply(square, (3,)) == 9
-        assert threading.enumerate() == before
-        assert len(os.listdir("/proc/self/task")) <= len(before) + 1
+def test_a_pool_that_only_waits_has_no_thread_of_threading(code):
+    assert code("""
+import os
+import threading
+import mpfast
+
+with mpfast.get_context("fork").Pool(2) as pool:
+    assert pool.map(abs, range(100)) == list(range(100))
+    assert pool.apply(abs, (-3,)) == 3
+    print(threading.enumerate() == [threading.main_thread()], len(os.listdir("/proc/self/task")))
+""") == "True 2\n"
 
 
 def test_the_thread_cannot_be_started(monkeypatch):
