@@ -101,7 +101,7 @@ class Input:
             put, exhausted = self._crew.submit_pieces(self._star, self._func, self._iterator, self._chunksize,
                                                       self._receiver, self._put, limit, self._timeout)
         except Exception as error:
-            self._end(error)
+            self._end(self._supervisor.failure or error)  # a crew that has failed meanwhile takes no more
         else:
             self._put += put
             if exhausted:

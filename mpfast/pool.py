@@ -172,7 +172,7 @@ if native("Crew") is not None:
             try:
                 self._crew.submit(func, args, kwds, result, timeout)
             except Exception as error:
-                _fail(result, error)
+                _fail(result, supervisor.failure or error)
             if supervisor.failure is not None or callback or error_callback:
                 supervisor.put(result)
             if timeout is not None:
