@@ -62,12 +62,15 @@ class Worker:
         """Get a descriptor that tells of the end of the process, which has been started."""
         process = self.process
         self.descriptor = getattr(process, "sentinel", -1)
-        if getattr(process, "_start_method", None) != "forkserver":  # not our child: the number may be another's already
-            try:
-                self.descriptor = os.pidfd_open(process.pid)
-                self._own = True
-            except (AttributeError, OSError, TypeError):
-                pass
+        if getattr(process, "_start_method", None) == "forkserver":
+            return
+        try:
+            # A pidfd that is there already is of this process for certain: the number may be another's by now.
+            watched = hasattr(getattr(process, "_popen", None), "_watch")
+            self.descriptor = os.dup(process.sentinel) if watched else os.pidfd_open(process.pid)
+            self._own = True
+        except (AttributeError, OSError, TypeError):
+            pass
 
     def ended(self, timeout=None):
         """Whether the process ends within *timeout* seconds (None: wait for it)."""
@@ -170,7 +173,8 @@ class Supervisor:
         self._by_process = {}  # Process object -> Worker
         self._population = threading.RLock()
         self._thread = None
-        self._starting = threading.RLock()  # around making that; a finalizer may run meanwhile
+        self._ident = None  # of the thread, while it runs
+        self._over = threading.Event()  # it has run, or never will
         self._watcher = None  # the _core.Watch, before there is a thread
         self._owner_pid = os.getpid()
         self._wake = _WakeDescriptor()
@@ -201,11 +205,15 @@ class Supervisor:
         try:
             from .popen_fork import start_together
         except ImportError:  # a kernel without pidfds
-            for process in processes:
-                process.start()
-                started.append(process)
+            pass
         else:
-            start_together(processes, started)
+            if self.state == TERMINATE or start_together(processes, started):
+                return
+        for process in processes:
+            if self.state == TERMINATE:
+                break
+            process.start()
+            started.append(process)
 
     def worker_arguments(self, slot, stacks):
         """Returns the arguments of work()."""
@@ -263,11 +271,17 @@ class Supervisor:
                 workers.append(self._prepare_worker())
             self.launch([worker.process for worker in workers], started)
         finally:
-            for worker in workers[:len(started)]:
-                self._add_worker(worker)
+            self._by_process.update((worker.process, worker) for worker in workers[:len(started)])
+            self.workers.extend(started)
             for worker in workers[len(started):]:
                 worker.release()
                 self.crew.lost(worker.slot)
+            for process in started:
+                self._by_process[process].watch()
+                self.worker_started(process)
+                util.debug("added worker")
+            if self.state == TERMINATE:  # by a finalizer that ran in this thread meanwhile
+                self._end_workers()
 
     def _prepare_worker(self):
         slot = self.crew.add_worker()
@@ -278,16 +292,6 @@ class Supervisor:
             self.crew.lost(slot)
             stacks.close()
             raise
-
-    def _add_worker(self, worker):
-        process = worker.process
-        worker.watch()
-        self._by_process[process] = worker
-        self.workers.append(process)
-        self.worker_started(process)
-        util.debug("added worker")
-        if self.state == TERMINATE:  # by a finalizer that ran in this thread meanwhile
-            process.terminate()
 
     def dismiss_surplus(self):
         """Have the workers that are too many leave after their present task, idle ones first."""
@@ -304,26 +308,29 @@ class Supervisor:
     def start_watching(self):
         """Have the thread started when there is something for it to do.  After the first workers are started."""
         descriptors = [worker.descriptor for worker in self._by_process.values()]
-        self._watcher = _native.core.Watch((self._wake.number, *descriptors), self._start_watched)
+        try:
+            self._watcher = _native.core.Watch((self._wake.number, *descriptors), self._start_watched)
+        except RuntimeError:  # another interpreter than the main one
+            self.start_thread()
 
     def _start_watched(self):
+        if self.state == TERMINATE:
+            self._over.set()
+            return
         try:
             self.start_thread()
-        except BaseException as error:
-            self.give_up(self.failure or error)
-            self.terminate()  # nobody would look after the workers
-            raise
+        except BaseException:  # at the end of a program there are no new threads: this one, which is there, has to do
+            self._thread = None
+            self._watch()
 
     def start_thread(self):
         """Have the supervising thread run.  After the first workers are started: forking is safe before there are threads."""
-        with self._starting:
-            if self._thread is None and self.state != TERMINATE:
-                self._thread = threading.Thread(target=self._watch, name=self.thread_name, daemon=True)
-                self._thread.start()
+        self._thread = threading.Thread(target=self._watch, name=self.thread_name, daemon=True)
+        self._thread.start()
 
     def on_thread(self):
         """Whether the caller is the supervising thread."""
-        return self._thread is not None and self._thread.ident == threading.get_ident()
+        return self._ident == threading.get_ident()
 
     def wake(self):
         """Have the thread look at everything."""
@@ -342,6 +349,7 @@ class Supervisor:
             self.wake()
 
     def _watch(self):
+        self._ident = threading.get_ident()
         try:
             while self._turn():
                 pass
@@ -354,7 +362,8 @@ class Supervisor:
                 self.terminate()  # nobody would look after the workers
             raise
         finally:
-            self._poll = None
+            self._poll = self._ident = None
+            self._over.set()
 
     def _turn(self):
         """Sleep, then do what there is to do.  Returns whether to go on."""
@@ -524,11 +533,8 @@ class Supervisor:
 
     def close(self):
         """No more tasks: workers leave when all are done, and the thread ends."""
-        if self.state == RUN:
+        if self.state == RUN and self._owner_pid == os.getpid():
             self.state = CLOSE
-            if self._watcher is not None:
-                self._watcher.stop()
-                self.start_thread()
             self.wake()
 
     def terminate(self, error=None):
@@ -540,24 +546,27 @@ class Supervisor:
             return
         self.state = TERMINATE
         self.failure = self.failure or error or ProcessError("terminated before the task was done")
-        if self._thread is not None:  # one that is started from now on looks at the state
-            self.wake()
         with self._population:
-            # Idle ones last: one that is woken may take this CPU for the whole of its end.
-            workers = sorted(self._by_process.values(), key=lambda worker: self.crew.worker(worker.slot)[1] == "idle")
-            for worker in workers:
-                worker.process.terminate()
-            self.crew.abandon()  # one that a handler of the program's keeps alive leaves after its task
-            if self._watcher is not None:
-                self._watcher.stop()
-            for worker in workers:
-                worker.ended()
-                worker.process.join()
-                for ordinal, *_ in self.crew.lost(worker.slot):
-                    self.crew.fail(ordinal, self.failure)
-                worker.release()
-            self._by_process.clear()
+            self._end_workers()
         self.fail_all(self.failure)
+
+    def _end_workers(self):
+        # Idle ones last: one that is woken may take this CPU for the whole of its end.
+        workers = sorted(self._by_process.values(), key=lambda worker: self.crew.worker(worker.slot)[1] == "idle")
+        for worker in workers:
+            worker.process.terminate()
+        self.crew.abandon()  # one that a handler of the program's keeps alive leaves after its task
+        if self._watcher is not None and self._watcher.stop():
+            self._over.set()
+        else:
+            self.wake()
+        for worker in workers:
+            worker.ended()
+            worker.process.join()
+            for ordinal, *_ in self.crew.lost(worker.slot):
+                self.crew.fail(ordinal, self.failure)
+            worker.release()
+        self._by_process.clear()
 
     def join(self):
         """Wait for the thread and the workers; after close() or terminate()."""
@@ -573,8 +582,9 @@ class Supervisor:
         self._join_thread(FINALIZER_PATIENCE)
 
     def _join_thread(self, timeout=None):
-        with self._starting:
-            thread = self._thread
-        # One that is not alive may be about to start, in this very thread, and will end at once.
-        if thread is not None and thread.is_alive() and not self.on_thread():
+        if self._owner_pid != os.getpid() or self.on_thread() or self._watcher is self._thread is None:
+            return
+        self._over.wait(timeout)
+        thread = self._thread
+        if thread is not None and thread.is_alive():
             thread.join(timeout)

@@ -24,6 +24,7 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
     import math
     import multiprocessing.context as _context
     import multiprocessing.popen_fork as _stdlib
+    import multiprocessing.util as _util
     import select
     import signal
     import sys
@@ -33,7 +34,7 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
     from . import _child, _core, context as _own_context, process as _process
     from ._bootstrap import _bootstrap, bootstrap
     from ._install import original
-    from .util import Finalize, _flush_std_streams, close_fds
+    from .util import Finalize, close_fds
 
     __all__ = ["Popen"]
 
@@ -146,73 +147,76 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
     class Popen(original("multiprocessing.popen_fork", "Popen")):
 
         def _launch(self, process_obj):
-            if id(process_obj) in _ahead:
-                self.pid, self.sentinel = _ahead.pop(id(process_obj))
-            else:
+            pair = _ahead.pop(_key(process_obj), None)
+            if pair is None:
                 forked = []
                 _fork([process_obj], _follows(process_obj), forked)
-                ((self.pid, self.sentinel),) = forked
+                (pair,) = forked
+            self.pid, self.sentinel = pair
             self.finalizer = Finalize(self, close_fds, (self.sentinel,))
 
 
-    #: id of a process object that start_together() has forked -> (pid, sentinel), until it is started.
-    _ahead: dict = {}
-
     _Popen = Popen
-    _POPENS = {_own_context.ForkProcess: sys.modules[__name__], _context.ForkProcess: _stdlib}  # where each finds Popen
-    _KNOWN = {cls: {name: getattr(cls, name) for name in ("start", "_Popen")} for cls in _POPENS}
-    _KNOWN[Popen] = {name: getattr(Popen, name) for name in ("__init__", "_launch")}
+    _PLACES = {_own_context.ForkProcess: (_own_context, sys.modules[__name__]), _context.ForkProcess: (_context, _stdlib)}
+    _ahead: dict = {}  # _key() of a process object that start_together() has forked -> (pid, sentinel), until it is started
+
+
+    def _key(process_obj):
+        return os.getpid(), id(process_obj)
 
 
     def start_together(processes, started):
         """Call ``start()`` of each of *processes*, in their order, and append it to the list *started*.
 
-        They are forked right behind each other where nothing of that is the program's own: whatever the parent does between
-        two forks it does on pages that are copied for it, once more each time.
+        They are forked right behind each other: whatever the parent does between two forks it does on pages that are copied for
+        it, once more each time.  Returns False, and nothing is done, where a part of that is the program's own.
         """
         if not all(map(_may_fork_ahead, processes)) or len(set(map(_follows, processes))) != 1:
-            for process in processes:
-                process.start()
-                started.append(process)
-            return
+            return False
         forked = []
-        _flush_std_streams()
+        _util._flush_std_streams()
         try:
             _fork(processes, _follows(processes[0]), forked)
         finally:
             _start_forked(processes, forked, started)
+        return True
 
 
     def _start_forked(processes, forked, started):
+        _ahead.update((_key(process), pair) for process, pair in zip(processes, forked))
         try:
-            for process, pair in zip(processes, forked):
-                _ahead[id(process)] = pair
+            for process in processes[:len(forked)]:
                 process.start()
                 started.append(process)
         except BaseException:  # an interrupt
-            for process in processes[len(started):len(forked)]:
-                _ahead.pop(id(process), None)
-                if process.pid is None:
-                    _abandon(*forked[processes.index(process)])
+            for process, (pid, sentinel) in list(zip(processes, forked))[len(started):]:
+                if process.pid is not None:
+                    started.append(process)
+                else:
+                    _abandon(pid)
+                    if _ahead.pop(_key(process), None) is not None:
+                        os.close(sentinel)
             raise
 
 
-    def _abandon(pid, sentinel):
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        os.close(sentinel)
+    def _abandon(pid):
+        try:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        except (ChildProcessError, ProcessLookupError):
+            pass  # somebody else has waited for it
 
 
     def _may_fork_ahead(process):
         """Whether nothing of how *process* is started is the program's own, and ``start()`` has no objection."""
         cls = type(process)
-        return (cls in _POPENS and _POPENS[cls].Popen is _Popen and _is_untouched(cls) and _is_untouched(_Popen) and
-                _KNOWN[cls].keys().isdisjoint(vars(process)) and
-                not _process.current_process()._config.get("daemon"))
-
-
-    def _is_untouched(cls):
-        return all(getattr(cls, name) is value for name, value in _KNOWN[cls].items())
+        if cls not in _PLACES or not {"start", "_Popen"}.isdisjoint(vars(process)):
+            return False
+        context, popens = _PLACES[cls]
+        return (popens.Popen is _Popen and _child.untouched(cls, "start", module=_process) and
+                _child.untouched(cls, "_Popen", module=context) and _child.untouched(_Popen, "__init__", module=_stdlib) and
+                _child.untouched(_Popen, "_launch", module=sys.modules[__name__]) and
+                _child.untouched(_util, "_flush_std_streams") and not _process.current_process()._config.get("daemon"))
 
 
     def _follows(process_obj):
@@ -225,15 +229,19 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         intent = getattr(tracker, "_fork_intent", None)
         own = None if _RUNS_ATEXIT or intent is not None else _bootstrap
-        if intent is not None:
-            intent.preserve_fd = True  # the child of a process shares its tracker, that of a bare fork does not
         try:
-            bootstrap.fork(os.fork, tuple(processes), own, follow, forked)
-        finally:
             if intent is not None:
-                intent.preserve_fd = False
-        if forked[-1][0] == 0:
-            _run(processes[len(forked) - 1], follow, parent, forked[-1][1])
+                intent.preserve_fd = True  # the child of a process shares its tracker, that of a bare fork does not
+            try:
+                bootstrap.fork(os.fork, tuple(processes), own, follow, forked)
+            finally:
+                if intent is not None:
+                    intent.preserve_fd = False
+            if forked[-1][0] == 0:
+                _run(processes[len(forked) - 1], follow, parent, forked[-1][1])
+        finally:
+            if os.getpid() != parent:
+                os._exit(1)  # an interrupt: the program goes on in the parent alone
 
 
     def _run(process_obj, follow, parent, sentinel):

@@ -125,27 +125,29 @@ fork_prepare_stream(struct bootstrap *b, int fd)
     return error;
 }
 
-/* Gives the hook its body back, whatever exception is set. */
-static void
-fork_restore_hook(struct bootstrap *b)
-{
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyObject *restored = mpf_bootstrap_skip_hook((PyObject *)b, Py_False);
-    if (restored == NULL) {
-        PyErr_WriteUnraisable(b->hook);
-    }
-    Py_XDECREF(restored);
-    PyErr_Restore(type, value, traceback);
-}
-
 /* The pid as fork() returns it, -1: exception. */
 static pid_t
-fork_call(PyObject *function)
+fork_call(struct bootstrap *b, PyObject *function)
 {
-    PyObject *result = PyObject_CallNoArgs(function);
+    bool skip = fork_is_single_threaded(b);
+    PyObject *result = NULL, *restored = NULL;
+    if (skip) {
+        PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, Py_True);
+        if (skipped == NULL) {
+            return -1;
+        }
+        Py_DECREF(skipped);
+    }
+    result = PyObject_CallNoArgs(function);
     pid_t pid = result != NULL ? (pid_t)PyLong_AsLong(result) : -1;
     Py_XDECREF(result);
+    if (skip) {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        restored = mpf_bootstrap_skip_hook((PyObject *)b, Py_False);
+        PyErr_Restore(type, value, traceback);
+        Py_XDECREF(restored);
+    }
     return pid;
 }
 
@@ -221,7 +223,6 @@ fork_be(struct bootstrap *b, PyObject *process, PyObject *own, bool follow, pid_
 struct fork_plan {
     PyObject *function, *own; /* borrowed */
     bool follow;
-    bool skip; /* the hook has an empty body */
     pid_t parent;
 };
 
@@ -230,9 +231,6 @@ static int
 fork_begin(struct bootstrap *b, const struct fork_plan *plan, PyObject *process, int reserved)
 {
     b->reserved = reserved;
-    if (plan->skip) {
-        fork_restore_hook(b);
-    }
     int fd = fork_watch_parent(plan->parent);
     if (fd == -EMFILE) {
         close(reserved);
@@ -255,7 +253,7 @@ fork_one(struct bootstrap *b, const struct fork_plan *plan, PyObject *process, P
         mpf_errors_raise(-errno);
         return -1;
     }
-    pid_t pid = fork_prepare_stream(b, reserved) == 0 ? fork_call(plan->function) : -1;
+    pid_t pid = fork_prepare_stream(b, reserved) == 0 ? fork_call(b, plan->function) : -1;
     int fd = pid == 0 ? fork_begin(b, plan, process, reserved) : -1;
     if (pid != 0) {
         close(reserved);
@@ -267,6 +265,15 @@ fork_one(struct bootstrap *b, const struct fork_plan *plan, PyObject *process, P
     int error = pair != NULL ? PyList_Append(forked, pair) : -1;
     Py_XDECREF(pair);
     return error < 0 ? -1 : pid == 0;
+}
+
+/* What hooks of a fork, or other threads, have printed meanwhile must not be in the next child as well. */
+static int
+fork_flush(struct bootstrap *b)
+{
+    PyObject *flushed = PyObject_CallNoArgs(b->known__flush_std_streams);
+    Py_XDECREF(flushed);
+    return flushed != NULL ? 0 : -1;
 }
 
 const char mpf_bootstrap_fork_doc[] = PyDoc_STR(
@@ -291,19 +298,8 @@ mpf_bootstrap_fork(PyObject *self, PyObject *args)
     plan.follow = follow != 0;
     plan.parent = getpid();
     mpf_bootstrap_make_ahead(b);
-    plan.skip = fork_is_single_threaded(b);
-    if (plan.skip) {
-        PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, Py_True);
-        if (skipped == NULL) {
-            return NULL;
-        }
-        Py_DECREF(skipped);
-    }
     for (Py_ssize_t i = 0; forking == 0 && i < PyTuple_GET_SIZE(processes); i++) {
-        forking = fork_one(b, &plan, PyTuple_GET_ITEM(processes, i), forked);
-    }
-    if (plan.skip && forking != 1) {
-        fork_restore_hook(b);
+        forking = i == 0 || fork_flush(b) == 0 ? fork_one(b, &plan, PyTuple_GET_ITEM(processes, i), forked) : -1;
     }
     return forking < 0 ? NULL : Py_NewRef(Py_None);
 }

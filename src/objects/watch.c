@@ -55,14 +55,15 @@ watch_call(void *function)
     PyGILState_Release(state);
 }
 
-static void
+/* Whether this has stopped it. */
+static bool
 watch_end(struct watch *self)
 {
     bool stopped;
     /* Acquire and release: two threads may stop it; one of them gets it. */
     struct mpf_watch *watch = atomic_exchange_explicit(&self->watch, NULL, memory_order_acq_rel);
     if (watch == NULL) {
-        return;
+        return false;
     }
     Py_BEGIN_ALLOW_THREADS
     stopped = mpf_watch_stop(watch);
@@ -71,17 +72,18 @@ watch_end(struct watch *self)
     if (stopped) {
         Py_DECREF(self->function);
     }
+    return stopped;
 }
 
 PyDoc_STRVAR(watch_stop_doc,
 "stop($self, /)\n--\n\n"
-"Have the function not be called any more, if it has not been yet.  A call that has begun goes on.");
+"Have the function not be called any more, if it has not been yet.  Returns whether it is this that kept it from being called:\n"
+"a call that has begun goes on.");
 
 static PyObject *
 watch_stop(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    watch_end((struct watch *)op);
-    Py_RETURN_NONE;
+    return PyBool_FromLong(watch_end((struct watch *)op));
 }
 
 /* 0 or -1 with an exception. */
@@ -141,7 +143,7 @@ static void
 watch_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    watch_end((struct watch *)op);
+    (void)watch_end((struct watch *)op);
     type->tp_free(op);
     Py_DECREF(type);
 }

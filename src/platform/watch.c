@@ -128,7 +128,7 @@ bool mpf_watch_stop(struct mpf_watch *watch)
 {
     const uint64_t once = 1;
     if (watch->process != getpid())
-        return true;
+        return atomic_load_explicit(&watch->state, memory_order_relaxed) != CALLED;
     if (!decide(watch, STOPPED))
         return atomic_load_explicit(&watch->state, memory_order_relaxed) == STOPPED; /* final */
     while (write(watch->bell, &once, sizeof once) < 0 && errno == EINTR)

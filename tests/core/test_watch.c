@@ -174,7 +174,7 @@ static void test_a_signal_does_not_end_the_sleep(void)
 
 static void stop_and_free(void *argument)
 {
-    CHECK(mpf_watch_stop(argument));
+    CHECK(mpf_watch_stop(argument) == (atomic_load(&calls) == 0));
     mpf_watch_free(argument);
 }
 
@@ -184,6 +184,7 @@ static void test_a_forked_child_leaves_it_alone(void)
     CHECK_EQUAL(check_wait(check_fork_among_threads(stop_and_free, watch)), 0);
     CHECK_EQUAL(write(ends[1], "x", 1), 1);
     await(&calls, 1);
+    CHECK_EQUAL(check_wait(check_fork_among_threads(stop_and_free, watch)), 0);
     mpf_watch_free(watch);
 }
 

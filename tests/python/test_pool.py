@@ -215,21 +215,84 @@ with mpfast.get_context("fork").Pool(2) as pool:
 """) == "True 2\n"
 
 
-def test_the_thread_cannot_be_started(monkeypatch):
-    reports = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda report: reports.append(report.exc_type))
-    with fork.Pool(2) as pool:
-        workers = list(pool._pool)
+def test_no_thread_can_be_started(monkeypatch):
+    calls = []
 
-        def start(thread):
-            raise RuntimeError("no thread for you")
+    def start(thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+    with fork.Pool(2) as pool:
         monkeypatch.setattr(threading.Thread, "start", start)
-        result = pool.apply_async(wait_for, (fork.Event(), 1), callback=print)
-        with pytest.raises(RuntimeError, match="no thread for you"):
-            result.get(LONG)
-        until(lambda: not any(worker.is_alive() for worker in workers))
-        until(lambda: reports == [RuntimeError])
+        assert pool.apply_async(square, (3,), callback=calls.append).get(LONG) == 9
+        until(lambda: calls == [9])
+        pool._pool[0].kill()
+        until(lambda: len(pool._pool) == 2 and all(worker.is_alive() for worker in pool._pool))
+        assert pool.map(square, range(4)) == [0, 1, 4, 9]
+        pool.close()
+        pool.join()
         monkeypatch.undo()
+
+
+def test_closed_at_the_end_of_a_program(code):
+    assert code("""
+import atexit
+import mpfast
+pool = mpfast.get_context("fork").Pool(2)
+result = pool.map_async(abs, range(4))
+
+@atexit.register
+def end():
+    pool.close()
+    pool.join()
+    print(result.get())
+""") == "[0, 1, 2, 3]\n"
+
+
+def test_used_by_a_thread_that_outlives_the_main_one(code):
+    assert code("""
+import threading
+import mpfast
+pool = mpfast.get_context("fork").Pool(2)
+main = threading.current_thread()
+
+def use():
+    main.join()
+    told = threading.Event()
+    print(pool.apply_async(abs, (-3,), callback=lambda value: told.set()).get(60), told.wait(60))
+    pool.terminate()
+
+threading.Thread(target=use).start()
+""") == "3 True\n"
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_close_in_a_forked_child_concerns_the_child_alone(forked):
+    assert forked.apply(square, (2,)) == 4
+    pid = os.fork()
+    if pid == 0:
+        forked.close()
+        os._exit(threading.active_count() != 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert forked.map(square, range(3)) == [0, 1, 4]
+
+
+def test_a_pool_in_another_interpreter(code):
+    assert code("""
+import sys
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+interpreter = interpreters.create("legacy") if sys.version_info >= (3, 13) else interpreters.create(isolated=False)
+error = interpreters.run_string(interpreter, '''
+import mpfast
+pool = mpfast.get_context("spawn").Pool(1)
+assert pool.apply(abs, (-3,)) == 3
+pool.terminate()
+pool.join()
+''')
+assert error is None, error
+print("over")
+""") == "over\n"
 
 
 # ---- results

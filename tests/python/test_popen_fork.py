@@ -15,9 +15,8 @@ LONG = 60
 fork = mpfast.get_context("fork")
 
 
-def at_once(count, cls=None):
-    processes = [(cls or fork.Process)(target=time.sleep, args=(600,), daemon=True) for _ in range(count)]
-    return processes, []
+def at_once(count, cls=fork.Process):
+    return [cls(target=time.sleep, args=(600,), daemon=True) for _ in range(count)], []
 
 
 def end(processes):
@@ -26,6 +25,18 @@ def end(processes):
         process.join(LONG)
         assert process.exitcode == -signal.SIGKILL
         process.close()
+
+
+def what_there_is():
+    """Descriptors of this process, and its children, dead ones too."""
+    parents = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                parents[pid] = int(file.read().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return set(os.listdir("/proc/self/fd")), {pid for pid, parent in parents.items() if parent == os.getpid()}
 
 
 def test_processes_started_together(code):
@@ -43,7 +54,7 @@ queue = fork.SimpleQueue()
 print("once", end=" ")
 processes = [fork.Process(target=show, args=(queue,), daemon=True) for _ in range(5)]
 started = []
-start_together(processes, started)
+assert start_together(processes, started)
 assert started == processes
 assert set(mpfast.active_children()) <= set(processes)
 me = mpfast.current_process().pid
@@ -54,6 +65,22 @@ for process in processes:
     assert process.exitcode == 0 and not hasattr(process, "_target")
 print([process.name for process in processes])
 """) == "once " + str([f"ForkProcess-{n}" for n in range(1, 6)]) + "\n"
+
+
+PRINTS = """
+import os
+import sys
+import multiprocessing
+os.register_at_fork(after_in_parent=lambda: print("in the parent"))
+if sys.argv[1:] == ["mpfast"]:
+    import mpfast as multiprocessing
+with multiprocessing.get_context("fork").Pool(3) as pool:
+    print(pool.map(abs, range(3)))
+"""
+
+
+def test_what_hooks_print_comes_once(python):
+    assert python("-c", PRINTS, "mpfast").stdout == python("-c", PRINTS).stdout == "in the parent\n" * 3 + "[0, 1, 2]\n"
 
 
 def test_one_of_those_started_together_cannot_be_forked(monkeypatch):
@@ -77,7 +104,7 @@ def test_one_of_those_started_together_cannot_be_forked(monkeypatch):
 def test_an_error_right_after_processes_were_forked_leaves_none(monkeypatch):
     import multiprocessing.process
     before = what_there_is()
-    processes, started = at_once(3)
+    processes, started = at_once(4)
     calls = iter([None, KeyboardInterrupt])
 
     def interrupt():
@@ -94,42 +121,63 @@ def test_an_error_right_after_processes_were_forked_leaves_none(monkeypatch):
     assert what_there_is() == before
 
 
-def what_there_is():
-    """Descriptors of this process, and its children, dead ones too."""
-    parents = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                parents[pid] = int(file.read().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            pass
-    return set(os.listdir("/proc/self/fd")), {pid for pid, parent in parents.items() if parent == os.getpid()}
+def test_an_interrupt_in_a_child_before_it_is_itself_ends_that_child_alone(python):
+    done = python("-c", """
+import ctypes
+import os
+import mpfast
+parent = os.getpid()
+interrupt = ctypes.CDLL(None)["raise"]
+os.register_at_fork(after_in_child=lambda: interrupt(2))
+mpfast.log_to_stderr()  # children run by the standard library's method
+with mpfast.get_context("fork").Pool(3) as pool:
+    assert os.getpid() == parent
+    print("made")
+assert os.getpid() == parent
+print("over")
+""")
+    assert (done.returncode, done.stdout) == (0, "made\nover\n"), done.stderr
 
 
-@pytest.mark.parametrize("own", ("start", "_Popen", "an instance's"))
-def test_a_start_of_the_programs_own_is_called(monkeypatch, own):
-    calls = []
-    former = fork.Process.start
+@pytest.mark.parametrize("own", ("start", "_Popen", "an instance's", "Popen", "Popen._launch", "a class"))
+def test_where_starting_is_the_programs_own_nothing_is_forked_ahead(monkeypatch, own):
+    def anything(*_):
+        raise AssertionError("called")
 
-    def start(process):
-        calls.append(process)
-        former(process)
-
-    class Own(fork.Process):
-        pass
-
-    if own == "start":
-        Own.start = start
+    cls = fork.Process
+    if own == "a class":
+        cls = type("Own", (cls,), {})
+    elif own == "start":
+        monkeypatch.setattr("multiprocessing.process.BaseProcess.start", anything)
     elif own == "_Popen":
-        popen = fork.Process._Popen
-        Own._Popen = staticmethod(lambda process: (calls.append(process), popen(process))[1])
-    processes, started = at_once(2, Own)
+        monkeypatch.setattr(cls, "_Popen", anything)
+    elif own == "Popen":
+        monkeypatch.setattr(popen_fork, "Popen", type("Popen", (popen_fork.Popen,), {}))
+    elif own == "Popen._launch":
+        monkeypatch.setattr(popen_fork.Popen, "_launch", anything)
+    processes, started = at_once(2, cls)
     if own == "an instance's":
         for process in processes:
-            process.start = lambda process=process: start(process)
-    popen_fork.start_together(processes, started)
-    assert calls == started == processes
-    end(started)
+            process.start = anything
+    monkeypatch.setattr(os, "fork", anything)
+    assert popen_fork.start_together(processes, started) is False
+    assert started == []
+
+
+def test_what_was_replaced_before_the_first_start_counts_as_the_programs_own(code):
+    assert code("""
+import os
+import multiprocessing.process as process
+import mpfast
+
+def start(self, former=process.BaseProcess.start):
+    os.environ["STARTED"] = self.name
+    former(self)
+
+process.BaseProcess.start = start
+with mpfast.get_context("fork").Pool(2) as pool:
+    print(set(pool.map(os.environ.get, ["STARTED"] * 20)) <= {"ForkPoolWorker-1", "ForkPoolWorker-2"})
+""") == "True\n"
 
 
 def test_daemons_start_none_together(code):
@@ -139,8 +187,9 @@ from mpfast.popen_fork import start_together
 
 def start(queue):
     processes = [fork.Process(target=print) for _ in range(2)]
+    queue.put(start_together(processes, []))
     try:
-        start_together(processes, [])
+        fork.Pool(2)
     except AssertionError as error:
         queue.put(str(error))
 
@@ -148,8 +197,8 @@ fork = mpfast.get_context("fork")
 queue = fork.SimpleQueue()
 daemon = fork.Process(target=start, args=(queue,), daemon=True)
 daemon.start()
-print(queue.get())
-""") == "daemonic processes are not allowed to have children\n"
+print(queue.get(), queue.get())
+""") == "False daemonic processes are not allowed to have children\n"
 
 
 def test_workers_of_a_pool_run_side_by_side():

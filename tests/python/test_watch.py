@@ -34,7 +34,7 @@ def test_calls_once_when_one_is_readable(ends):
     os.write(writer, b"xx")
     assert called.acquire(timeout=LONG)
     os.write(writer, b"x")
-    watch.stop()
+    assert watch.stop() is False
     assert not called.acquire(timeout=0)
     os.close(quiet)
 
@@ -60,9 +60,9 @@ def test_is_no_thread_of_threading(ends):
 def test_stopped_it_does_not_call(ends):
     calls = []
     watch = new((ends[0],), lambda: calls.append(1))
-    watch.stop()
+    assert watch.stop() is True
     os.write(ends[1], b"x")
-    watch.stop()
+    assert watch.stop() is False
     del watch
     assert calls == []
 
@@ -172,6 +172,26 @@ def test_forked_child(ends):
     os.write(ends[1], b"x")
     assert done.wait(LONG)
     assert calls == [os.getpid()]
+    watch.stop()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_child_forked_after_the_call(ends):
+    done = threading.Event()
+
+    def call():
+        done.set()
+
+    watch = new((ends[0],), call)
+    os.write(ends[1], b"x")
+    assert done.wait(LONG)
+    while sys.getrefcount(call) != 2:  # the call is over
+        signal.sigtimedwait([], 0.001)
+    pid = os.fork()
+    if pid == 0:
+        watch.stop()
+        os._exit(sys.getrefcount(call) != 2)
+    assert os.waitpid(pid, 0)[1] == 0
     watch.stop()
 
 
