@@ -27,7 +27,10 @@ _ABSENT = object()
 
 def _defined(cls, name):
     """What *cls* or the first of its bases that has it defines as *name*, unbound."""
-    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), _ABSENT)
+    for base in cls.__mro__:
+        if name in base.__dict__:
+            return base.__dict__[name]
+    return _ABSENT
 
 
 @functools.cache
@@ -49,6 +52,9 @@ class Judge:
         self._steps = [(name, _defined(native, name)) for name in STEPS]
 
     def wants_machinery(self, cls):
-        if not is_stock("worker") or any(_defined(cls, name) is not step for name, step in self._steps):
+        if not is_stock("worker"):
             return True
+        for name, step in self._steps:
+            if _defined(cls, name) is not step:
+                return True
         return any(_uses_internals(base) for base in cls.__mro__[:cls.__mro__.index(self._native)])

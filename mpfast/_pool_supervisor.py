@@ -6,6 +6,7 @@ import sys
 import threading
 
 from ._crew import TERMINATE, Supervisor
+from ._crew_worker import work
 from ._pool_handle import Desk
 
 
@@ -22,7 +23,6 @@ class PoolSupervisor(Supervisor):
         self._resolved = collections.deque()  # (receiver, ok, value) of those that can be
 
     def make_process(self, slot, stacks):
-        from ._crew_worker import work
         process = self._make(self.context, target=work, args=self.worker_arguments(slot, stacks))
         process.name = process.name.replace("Process", self.worker_name)
         process.daemon = True
