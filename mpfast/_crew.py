@@ -276,11 +276,12 @@ class Supervisor:
             for worker in workers[len(started):]:
                 worker.release()
                 self.crew.lost(worker.slot)
-            for process in started:
-                self._by_process[process].watch()
-                self.worker_started(process)
-                util.debug("added worker")
-            if self.state == TERMINATE:  # by a finalizer that ran in this thread meanwhile
+            for worker in workers[:len(started)]:
+                if worker.process in self._by_process:  # else ended again, by a finalizer that ran in this thread meanwhile
+                    worker.watch()
+                    self.worker_started(worker.process)
+                    util.debug("added worker")
+            if self.state == TERMINATE:
                 self._end_workers()
 
     def _prepare_worker(self):
@@ -533,9 +534,11 @@ class Supervisor:
 
     def close(self):
         """No more tasks: workers leave when all are done, and the thread ends."""
-        if self.state == RUN and self._owner_pid == os.getpid():
+        if self._owner_pid != os.getpid():
+            return
+        if self.state == RUN:
             self.state = CLOSE
-            self.wake()
+        self.wake()
 
     def terminate(self, error=None):
         """End the workers at once, and every unresolved task with *error*.  Waits until they have ended.
