@@ -8,7 +8,7 @@ import os
 import stat
 from multiprocessing import process as _process, util as _util
 
-from . import _core
+from ._native import core as _core
 
 
 class Stacks:

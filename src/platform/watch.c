@@ -1,6 +1,6 @@
 /*
- * Purpose: waiting for something to happen without a thread of the interpreter, whose start and whose turns cost the others a
- * good deal: most of what could happen never does.
+ * Purpose: waiting for something to happen without a thread of the interpreter, whose start and whose turns cost the others
+ * a good deal: most of what could happen never does.
  *
  * Layout, in private memory, kept by its owner and by its thread:
  *

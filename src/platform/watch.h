@@ -7,7 +7,8 @@
 
 struct mpf_watch;
 
-/* The descriptors stay the caller's, and open until mpf_watch_stop() or the call. 0 or -errno: -EAGAIN where no thread can be had. */
+/* The descriptors stay the caller's, and open until mpf_watch_stop() or the call.
+ * 0 or -errno: -EAGAIN where no thread can be had. */
 int mpf_watch_start(const int *fds, size_t count, void (*call)(void *), void *argument, struct mpf_watch **watch);
 
 /* Whether the function has not been called and will not be: the thread has ended then, if it is this process's. Else the call may
