@@ -393,15 +393,17 @@ def test_in_a_child(method):
         assert not server_runs(manager)
 
 
-def make_in_child(manager, results):
+def make_in_child(manager, results, taken):
     results.put(manager.dict(made="in the child"))
+    taken.wait(60)  # what nobody has a proxy of goes with the one who made it
 
 
 def test_made_in_a_forked_child(manager):
-    results = manager.Queue()
-    process = mpfast.get_context("fork").Process(target=make_in_child, args=(manager, results))
+    results, taken = manager.Queue(), manager.Event()
+    process = mpfast.get_context("fork").Process(target=make_in_child, args=(manager, results, taken))
     process.start()
     shared = results.get()
+    taken.set()
     process.join()
     assert shared["made"] == "in the child"
 
