@@ -224,8 +224,9 @@ def test_no_thread_can_be_started(monkeypatch):
         monkeypatch.setattr(threading.Thread, "start", start)
         assert pool.apply_async(square, (3,), callback=calls.append).get(LONG) == 9
         until(lambda: calls == [9])
-        pool._pool[0].kill()
-        until(lambda: len(pool._pool) == 2 and all(worker.is_alive() for worker in pool._pool))
+        killed = pool._pool[0]
+        killed.kill()
+        until(lambda: killed not in pool._pool and len(pool._pool) == 2)
         assert pool.map(square, range(4)) == [0, 1, 4, 9]
         pool.close()
         pool.join()

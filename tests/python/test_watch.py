@@ -4,6 +4,7 @@ import signal
 import sys
 import textwrap
 import threading
+import time
 
 import pytest
 
@@ -23,6 +24,18 @@ def ends():
 
 def new(descriptors, function):
     return _native.core.Watch(descriptors, function)
+
+
+def until_let_go(function, references):
+    """Wait until so many references to *function* are left: a call that has told of itself has yet to return."""
+    deadline = time.monotonic() + LONG
+    while sys.getrefcount(function) - 1 != references:  # this function has one more
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+def references_to(function):
+    return sys.getrefcount(function) - 1
 
 
 def test_calls_once_when_one_is_readable(ends):
@@ -74,17 +87,16 @@ def test_the_function_is_let_go(ends):
 
     done = threading.Event()
     function = Function()
-    before = sys.getrefcount(function)
+    before = references_to(function)
     watch = new((ends[0],), function)
     watch.stop()
-    assert sys.getrefcount(function) == before
+    assert references_to(function) == before
     del watch
     watch = new((ends[0],), function)
     os.write(ends[1], b"x")
     assert done.wait(LONG)
     del watch
-    while sys.getrefcount(function) != before:  # the call is over, its thread may not be
-        signal.sigtimedwait([], 0.001)
+    until_let_go(function, before)
 
 
 def test_stopped_by_the_function(ends):
@@ -182,15 +194,15 @@ def test_child_forked_after_the_call(ends):
     def call():
         done.set()
 
+    before = references_to(call)
     watch = new((ends[0],), call)
     os.write(ends[1], b"x")
     assert done.wait(LONG)
-    while sys.getrefcount(call) != 2:  # the call is over
-        signal.sigtimedwait([], 0.001)
+    until_let_go(call, before)
     pid = os.fork()
     if pid == 0:
         watch.stop()
-        os._exit(sys.getrefcount(call) != 2)
+        os._exit(references_to(call) != before)
     assert os.waitpid(pid, 0)[1] == 0
     watch.stop()
 
