@@ -259,6 +259,11 @@ class _SetMethods:
     del _name
 
 
+def _sought(item):
+    """What a set looks for: for a set, which cannot be in it, the frozenset that equals it."""
+    return frozenset(item) if isinstance(item, set) and type(item).__hash__ is None else item
+
+
 @managed("set", getattr(_stdlib, "SetProxy", None))
 class _ArenaSet(_Cell, _SetMethods, getattr(_stdlib, "SetProxy", _BaseProxy)):
     _exposed_ = SET_METHODS
@@ -268,7 +273,7 @@ class _ArenaSet(_Cell, _SetMethods, getattr(_stdlib, "SetProxy", _BaseProxy)):
         self._cell = _core.SharedDict(dict.fromkeys(iterable))
 
     def __contains__(self, item):
-        return item in self._cell
+        return _sought(item) in self._cell
 
     def __len__(self):
         return len(self._cell)
@@ -280,10 +285,13 @@ class _ArenaSet(_Cell, _SetMethods, getattr(_stdlib, "SetProxy", _BaseProxy)):
         self._cell[item] = None
 
     def discard(self, item):
-        self._cell.pop(item, None)
+        self._cell.pop(_sought(item), None)
 
     def remove(self, item):
-        del self._cell[item]
+        try:
+            del self._cell[_sought(item)]
+        except KeyError:
+            raise KeyError(item) from None
 
     def pop(self):
         try:

@@ -211,6 +211,20 @@ def test_set(manager):
         items.pop()
 
 
+def test_a_set_is_looked_for_in_a_set_as_the_frozenset_that_equals_it(manager):
+    items = manager.set([frozenset([1]), frozenset([2])])
+    assert {1} in items and {3} not in items
+    items.discard({1})
+    items.discard({1})
+    items.remove({2})
+    assert len(items) == 0
+    with pytest.raises(KeyError) as caught:
+        items.remove({2})
+    assert caught.value.args == ({2},) and type(caught.value.args[0]) is set
+    with pytest.raises(TypeError, match="unhashable"):
+        items.discard([1])
+
+
 def test_locks(manager):
     for lock in (manager.Lock(), manager.RLock(), manager.Semaphore(), manager.BoundedSemaphore()):
         with lock:
