@@ -2,8 +2,9 @@
  *
  * Layout: see dict.c.
  *
- * An update of a few entries changes them in place. A larger one makes a second body with everything in it, and switches. What it takes over from the old body it owns after
- * the switch; values that it replaces are marked in the old one, which keeps them until it is dropped.
+ * An update of a few entries changes them in place. A larger one makes a second body with everything in it, and switches.
+ * What it takes over from the old body it owns after the switch; values that it replaces are marked in the old one, which
+ * keeps them until it is dropped.
  *
  * Invariants: until the switch nothing that others read has changed but marks, which mean nothing there.
  *

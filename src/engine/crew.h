@@ -120,8 +120,9 @@ enum mpf_crew_side {
 };
 
 /* (any thread) Until there is something to collect. `wanted`: how many results the caller needs at least: while no other thread
- * waits, a direct one is left asleep until that many came, or a worker has nothing more to do (bounded by MPF_CREW_WANTED_MAX). `bumps` is a
- * value of mpf_crew_bumps from before the caller looked at what it waits for: the wait ends when that has changed.
+ * waits, a direct one is left asleep until that many came, or a worker has nothing more to do (bounded by
+ * MPF_CREW_WANTED_MAX). `bumps` is a value of mpf_crew_bumps from before the caller looked at what it waits for: the wait
+ * ends when that has changed.
  * 0, -ECHILD (a worker is dead: see mpf_crew_lost), -ETIMEDOUT, -EINTR.
  * Spins first, unless workers are starting. After a 0 or -ECHILD: collect, or call mpf_crew_pass when not. */
 #define MPF_CREW_WANTED_MAX 64

@@ -8,8 +8,9 @@
  *
  * Invariants.
  *   Whoever is woken collects everything, or passes the wake on.
- *   `wanted` is above 1 only while one thread waits; a second one, of either kind, sets it to 1 before it sleeps. Whatever it says, a sleeper is
- *   woken when a worker that has published runs out of tasks, and looks for itself after a death.
+ *   `wanted` is above 1 only while one thread waits; a second one, of either kind, sets it to 1 before it sleeps.
+ *   Whatever it says, a sleeper is woken when a worker that has published runs out of tasks, and looks for itself after a
+ *   death.
  *
  * Callers: collecting, the parent, one thread at a time. Waiting, any thread of it.
  *

@@ -1,6 +1,7 @@
 /*
  * Purpose: the two ends that Pipe() returns, and their descriptors. connection_send.c and connection_receive.c move
- * messages, in shared memory, or by the socket where they must. mpfast/connection.py joins it with the stdlib's Connection, whose methods work the socket.
+ * messages, in shared memory, or by the socket where they must. mpfast/connection.py joins it with the stdlib's Connection,
+ * whose methods work the socket.
  *
  * Layout: a reference to an end of a pipe (transport/pipe.h) and one socket of the pair.
  *

@@ -54,8 +54,8 @@ connection_await(struct mpf_connection *c, struct mpf_wait *wait)
     return rc == 0 && mpf_connection_is_closing(c) ? -EBADF : rc;
 }
 
-/* Between mpf_connection_begin_reading and mpf_connection_end: the next message of the lane. 0; MPF_CONNECTION_BY_SOCKET: the next one is on the socket; -EPIPE: none will come;
- * -EAGAIN / -ETIMEDOUT; -EINTR with an exception set; -errno. */
+/* Between mpf_connection_begin_reading and mpf_connection_end: the next message of the lane. 0; MPF_CONNECTION_BY_SOCKET: the
+ * next one is on the socket; -EPIPE: none will come; -EAGAIN / -ETIMEDOUT; -EINTR with an exception set; -errno. */
 static int
 connection_take(struct mpf_connection *c, int64_t deadline, void *buffer, struct mpf_lane_received *received)
 {

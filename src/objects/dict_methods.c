@@ -302,8 +302,12 @@ dict_setstate(PyObject *self, PyObject *handle)
 
 PyDoc_STRVAR(get_doc, "get($self, key, default=None, /)\n--\n\nThe value of key, or default where there is none.");
 PyDoc_STRVAR(pop_doc, "pop(key[, default])\n\nRemove key and return its value, or default where it is not there; KeyError without one.");
-PyDoc_STRVAR(popitem_doc, "popitem($self, /)\n--\n\nRemove and return the pair (key, value) that was inserted last; KeyError where there is none.");
-PyDoc_STRVAR(setdefault_doc, "setdefault($self, key, default=None, /)\n--\n\nThe value of key, which is made default where it is not there.");
+PyDoc_STRVAR(popitem_doc,
+"popitem($self, /)\n--\n\n"
+"Remove and return the pair (key, value) that was inserted last; KeyError where there is none.");
+PyDoc_STRVAR(setdefault_doc,
+"setdefault($self, key, default=None, /)\n--\n\n"
+"The value of key, which is made default where it is not there.");
 PyDoc_STRVAR(update_doc, "update([other], **kwargs)\n\nStore all pairs of other and kwargs, in one step for all other processes.");
 PyDoc_STRVAR(clear_doc, "clear($self, /)\n--\n\nRemove everything.");
 PyDoc_STRVAR(copy_doc, "copy($self, /)\n--\n\nA plain dict with the same contents.");
@@ -311,7 +315,9 @@ PyDoc_STRVAR(keys_doc, "keys($self, /)\n--\n\nA list of the keys, as they were a
 PyDoc_STRVAR(values_doc, "values($self, /)\n--\n\nA list of the values, as they were at one instant.");
 PyDoc_STRVAR(items_doc, "items($self, /)\n--\n\nA list of the pairs (key, value), as they were at one instant.");
 PyDoc_STRVAR(has_key_doc, "has_key($self, key, /)\n--\n\nWhether key is there.");
-PyDoc_STRVAR(fromkeys_doc, "fromkeys($type, iterable, value=None, /)\n--\n\nA new shared dict with keys from iterable, all with that value.");
+PyDoc_STRVAR(fromkeys_doc,
+"fromkeys($type, iterable, value=None, /)\n--\n\n"
+"A new shared dict with keys from iterable, all with that value.");
 PyDoc_STRVAR(transact_doc,
 "_transact($self, function, /)\n--\n\n"
 "Call function with a plain copy, which then becomes the contents in one step; again if others came between.\n\n"

@@ -212,7 +212,9 @@ PyDoc_STRVAR(remove_doc, "remove($self, value, /)\n--\n\nRemove the first item t
 PyDoc_STRVAR(index_doc, "index(value[, start[, stop]])\n\nThe index of the first item that equals value; ValueError where there is none.");
 PyDoc_STRVAR(count_doc, "count($self, value, /)\n--\n\nHow many items equal value.");
 PyDoc_STRVAR(reverse_doc, "reverse($self, /)\n--\n\nReverse the order of the items.");
-PyDoc_STRVAR(sort_doc, "sort($self, /, *, key=None, reverse=False)\n--\n\nSort the items; stable.  Keys are compared again where others have changed the list meanwhile.");
+PyDoc_STRVAR(sort_doc,
+"sort($self, /, *, key=None, reverse=False)\n--\n\n"
+"Sort the items; stable.  Keys are compared again where others have changed the list meanwhile.");
 PyDoc_STRVAR(copy_doc, "copy($self, /)\n--\n\nA plain list with the same items.");
 PyDoc_STRVAR(clear_doc, "clear($self, /)\n--\n\nRemove all items.");
 PyDoc_STRVAR(transact_doc,

@@ -388,13 +388,17 @@ queue_unfinished(PyObject *self, PyObject *Py_UNUSED(ignored))
     return PyLong_FromUnsignedLongLong(mpf_queue_unfinished(queue_shm(self)));
 }
 
-PyDoc_STRVAR(queue_put_doc, "put($self, obj, block=True, timeout=None)\n--\n\nPut obj, which is in shared memory when this returns.  Full where there is no room in time, and what pickling raises.");
+PyDoc_STRVAR(queue_put_doc,
+"put($self, obj, block=True, timeout=None)\n--\n\n"
+"Put obj, which is in shared memory when this returns.  Full where there is no room in time, and what pickling raises.");
 PyDoc_STRVAR(queue_get_doc, "get($self, block=True, timeout=None)\n--\n\nTake the oldest item.  Empty where there is none in time.");
 PyDoc_STRVAR(queue_qsize_doc, "qsize($self)\n--\n\nThe number of items.");
 PyDoc_STRVAR(queue_empty_doc, "empty($self)\n--\n\nWhether there is no item.");
 PyDoc_STRVAR(queue_full_doc, "full($self)\n--\n\nWhether there is no room for an item.");
 PyDoc_STRVAR(queue_close_doc, "close($self)\n--\n\nThis process puts nothing more.");
-PyDoc_STRVAR(queue_task_done_doc, "task_done($self)\n--\n\nAn item that was got is finished.  ValueError where there are no such items left.");
+PyDoc_STRVAR(queue_task_done_doc,
+"task_done($self)\n--\n\n"
+"An item that was got is finished.  ValueError where there are no such items left.");
 PyDoc_STRVAR(queue_join_doc, "join($self)\n--\n\nWait until every item that was put is finished.");
 
 static PyMethodDef queue_methods[] = {

@@ -73,7 +73,8 @@ int mpf_lane_await_message(struct mpf_park *park, struct mpf_lane_shm *lane) {
 int mpf_lane_await_room(struct mpf_park *park, struct mpf_lane_shm *lane, const struct mpf_lane_limit *limit) {
     struct mpf_spin spin;
     bool ready = false;
-    if (lane->resume_bytes != 0 && mpf_lane_count(lane) >= MPF_LANE_RESUME_MESSAGES) /* enough for a reader to be at for longer than a spin */
+    /* Enough for a reader to be at for longer than a spin. */
+    if (lane->resume_bytes != 0 && mpf_lane_count(lane) >= MPF_LANE_RESUME_MESSAGES)
         return await(park, &lane->writers, lane, limit, room_or_end);
     for (mpf_spin_begin(&spin, park, &lane->consumed); !ready && mpf_spin_next(&spin);)
         ready = room_or_end(lane, limit);
