@@ -172,6 +172,7 @@ def test_what_the_server_does_for_children_is_bounded(tmp_path, monkeypatch, fin
         os.utime(tmp_path / f"{name}.py", (1, 1))
     os.utime(tmp_path, (1, 1))
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a directory for it would change the one that holds the modules
     monkeypatch.setattr(_prefetch, "_MOST", 2)
     monkeypatch.setattr(_prefetch, "_READINGS", 4)
     names = "held_0\nheld_1\nheld_2\nnot_there"
