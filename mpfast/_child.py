@@ -27,9 +27,12 @@ def ended():
 
 
 def follows(process):
-    """Whether *process*, which is to be started or has just been, ends together with its parent."""
-    return bool(process.daemon and not getattr(process, "outlive_parent", False) and
-                os.environ.get("MPFAST_ORPHANS", "") != "keep")
+    """Whether *process*, which is to be started or has just been, ends together with its parent.
+
+    Daemonic ones do, unless its ``outlive_parent`` says something else.
+    """
+    outlives = getattr(process, "outlive_parent", None)
+    return bool((process.daemon if outlives is None else not outlives) and os.environ.get("MPFAST_ORPHANS", "") != "keep")
 
 
 def untouched(place, *names, module=None):

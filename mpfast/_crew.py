@@ -288,7 +288,9 @@ class Supervisor:
         slot = self.crew.add_worker()
         stacks = Stacks()
         try:
-            return Worker(self.make_process(slot, stacks), slot, stacks)
+            process = self.make_process(slot, stacks)
+            process.outlive_parent = False  # those that are not daemonic, too: a server that forks them has to be told
+            return Worker(process, slot, stacks)
         except BaseException:
             self.crew.lost(slot)
             stacks.close()

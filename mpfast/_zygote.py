@@ -185,7 +185,9 @@ def main(control, state):
     _preload(state)
     from . import util
     util._close_stdin()
-    former = _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    # Children whose end is ignored, as this process may have inherited, end without its being told.
+    wanted = (_signal.SIGINT, _signal.SIG_IGN), (_signal.SIGCHLD, _signal.SIG_DFL)
+    former = [(int(number), _signal.signal(number, handler)) for number, handler in wanted]
     _compile_main(state["main_path"])
     PathFinder.find_spec("nothing of this name")  # reads every directory that children search
     prefetch = _prefetch.new()
@@ -270,7 +272,7 @@ def _compile_main(path):
 
 
 def _child_of(former, prefetch):
-    """Returns the function that is a child's; *former*: its handler of SIGINT; *prefetch*: a Prefetch or None.
+    """Returns the function that is a child's; *former*: (signal, its handler in children) pairs; *prefetch*: a Prefetch or None.
 
     All that it needs has been looked up before the server forks: what is not touched in a child is not copied for it.
     """
@@ -283,7 +285,7 @@ def _child_of(former, prefetch):
     from ._bootstrap import bootstrap
     tracker = _tracker.adapted(resource_tracker)
     server = forkserver._forkserver
-    interrupt, restore = int(_signal.SIGINT), _signal.signal
+    restore = _signal.signal
     runs_atexit = sys.version_info >= (3, 13)
     lean = _child.untouched(spawn, "_main", "prepare")
     loads, read, import_main, prepare_plainly = _pickle.loads, _core.read_start, _child.import_main, _child.prepare
@@ -317,7 +319,8 @@ def _child_of(former, prefetch):
             if runs_atexit:
                 atexit._clear()
                 atexit.register(util._exit_function)
-            restore(interrupt, former)
+            for number, handler in former:
+                restore(number, handler)
             data, tracker._asleep, zygote._control, *server._inherited_fds = fds
             set_inheritable(data, False)
             set_inheritable(tracker._asleep, False)

@@ -150,7 +150,7 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
             pair = _ahead.pop(_key(process_obj), None)
             if pair is None:
                 forked = []
-                _fork([process_obj], _follows(process_obj), forked)
+                _fork([process_obj], _child.follows(process_obj), forked)
                 (pair,) = forked
             self.pid, self.sentinel = pair
             self.finalizer = Finalize(self, close_fds, (self.sentinel,))
@@ -171,12 +171,12 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
         They are forked right behind each other: whatever the parent does between two forks it does on pages that are copied for
         it, once more each time.  Returns False, and nothing is done, where a part of that is the program's own.
         """
-        if not all(map(_may_fork_ahead, processes)) or len(set(map(_follows, processes))) != 1:
+        if not all(map(_may_fork_ahead, processes)) or len(set(map(_child.follows, processes))) != 1:
             return False
         forked = []
         _util._flush_std_streams()
         try:
-            _fork(processes, _follows(processes[0]), forked)
+            _fork(processes, _child.follows(processes[0]), forked)
         finally:
             _start_forked(processes, forked, started)
         return True
@@ -217,10 +217,6 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
                 _child.untouched(cls, "_Popen", module=context) and _child.untouched(_Popen, "__init__", module=_stdlib) and
                 _child.untouched(_Popen, "_launch", module=sys.modules[__name__]) and
                 _child.untouched(_util, "_flush_std_streams") and not _process.current_process()._config.get("daemon"))
-
-
-    def _follows(process_obj):
-        return bool(process_obj._config.get("daemon")) and _child.follows(process_obj)
 
 
     def _fork(processes, follow, forked):

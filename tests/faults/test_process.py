@@ -23,6 +23,7 @@ import os
 import sys
 import time
 import mpfast
+from mpfast.concurrent.futures import ProcessPoolExecutor
 
 def run(queue):
     queue.put(os.getpid())
@@ -35,7 +36,15 @@ if __name__ == "__main__":
     method, count, daemon = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "daemonic"
     ctx = mpfast.get_context(method)
     queue = ctx.Queue()
-    for _ in range(count):
+    if sys.argv[3] == "pool":
+        pool = ctx.Pool(count)
+        results = [pool.apply_async(run, (queue,)) for _ in range(count)]
+    elif sys.argv[3] == "executor":
+        executor = ProcessPoolExecutor(count, ctx)
+        results = [executor.submit(run, queue) for _ in range(count)]
+    else:
+        results = ()
+    for _ in range(count - len(results)):
         process = ctx.Process(target=run, args=(queue,), daemon=sys.argv[3] != "ordinary")
         if sys.argv[3] == "outliving":
             process.outlive_parent = True
@@ -160,6 +169,14 @@ def test_nothing_is_left_of_a_killed_parent_with_daemonic_children_and_a_pool(fa
 def test_whatever_killed_the_parent(family, method, sig):
     made = family(method, 2)
     made.kill_parent(sig)
+    assert made.running(LONG) == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ("pool", "executor"))
+def test_workers_that_are_busy_end_with_their_parent(family, method, kind):
+    made = family(method, 2, kind)
+    made.kill_parent()
     assert made.running(LONG) == []
 
 

@@ -344,6 +344,25 @@ if __name__ == "__main__":
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_program_that_ignores_the_ends_of_children(python, tmp_path, method):
+    (tmp_path / "program.py").write_text("""
+import signal
+import sys
+import mpfast
+def show():
+    print(signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN)
+if __name__ == "__main__":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for _ in range(2):
+        p = mpfast.get_context(sys.argv[1]).Process(target=show)
+        p.start()
+        p.join()
+""")
+    done = python("program.py", method)
+    assert (done.stdout, done.stderr, done.returncode) == ("True\nTrue\n", "", 0)
+
+
 def test_a_server_that_the_program_starts_is_the_one_that_is_used(python, tmp_path):
     (tmp_path / "program.py").write_text("""
 import os
@@ -497,3 +516,5 @@ def test_opting_out_of_following(method, monkeypatch):
     monkeypatch.delenv("MPFAST_ORPHANS")
     process.daemon = False
     assert not follows(process)
+    process.outlive_parent = False
+    assert follows(process)
