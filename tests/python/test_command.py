@@ -164,8 +164,10 @@ if __name__ == "__main__":
 
 
 def test_ctrl_c_ends_it_by_the_signal(tmp_path):
-    program = subprocess.Popen([sys.executable, "-m", "mpfast", "-c", "import time\nprint(flush=True)\ntime.sleep(60)"],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=child_environment())
+    # Many short sleeps: what comes right before one is seen after it.
+    source = "import time\nprint(flush=True)\nfor _ in range(600): time.sleep(0.1)"
+    program = subprocess.Popen([sys.executable, "-m", "mpfast", "-c", source], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               cwd=tmp_path, env=child_environment())
     program.stdout.readline()
     program.send_signal(signal.SIGINT)
     _, stderr = program.communicate(timeout=60)

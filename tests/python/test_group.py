@@ -268,14 +268,14 @@ def test_handlers_are_put_back():
 
 
 PROGRAM = """
-    import signal, sys
+    import sys, time
     import mpfast
 
     def member(ready):
         try:
             ready.release()
             while True:
-                signal.pause()
+                time.sleep(0.01)  # a signal that comes right before it is seen after it
         except KeyboardInterrupt:
             print("member interrupted", flush=True)
             raise
@@ -322,7 +322,9 @@ def test_the_stack_signal_prints_the_stacks_of_all(tmp_path):
     program, pids = run_program(tmp_path, signal.SIGUSR1, members=1)
     printed = ""
     while printed.count("most recent call first") < 2 or " in member" not in printed:
-        printed += program.stderr.readline()
+        line = program.stderr.readline()
+        assert line, printed  # it has ended
+        printed += line
     for pid in [program.pid, *pids]:
         os.kill(pid, signal.SIGKILL)
     program.communicate(timeout=60)

@@ -416,7 +416,7 @@ def test_made_in_a_forked_child(manager):
     results, taken = manager.Queue(), manager.Event()
     process = mpfast.get_context("fork").Process(target=make_in_child, args=(manager, results, taken))
     process.start()
-    shared = results.get()
+    shared = results.get(True, 60)
     taken.set()
     process.join()
     assert shared["made"] == "in the child"
