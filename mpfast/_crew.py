@@ -61,15 +61,18 @@ class Worker:
     def watch(self):
         """Get a descriptor that tells of the end of the process, which has been started."""
         process = self.process
-        self.descriptor = getattr(process, "sentinel", -1)
+        try:
+            self.descriptor = process.sentinel
+        except (AttributeError, ValueError):  # an interrupt has come between its start and its noting that
+            self.descriptor = getattr(getattr(process, "_popen", None), "sentinel", -1)
         if getattr(process, "_start_method", None) == "forkserver":
             return
         try:
             # A pidfd that is there already is of this process for certain: the number may be another's by now.
             watched = hasattr(getattr(process, "_popen", None), "_watch")
-            self.descriptor = os.dup(process.sentinel) if watched else os.pidfd_open(process.pid)
+            self.descriptor = os.dup(self.descriptor) if watched else os.pidfd_open(process.pid)
             self._own = True
-        except (AttributeError, OSError, TypeError):
+        except (AttributeError, OSError, TypeError, ValueError):
             pass
 
     def ended(self, timeout=None):
@@ -94,6 +97,7 @@ class Worker:
         if self._own:
             self._own = False
             os.close(self.descriptor)
+        self.descriptor = -1  # the number may be another file's by now
 
 
 class Death:
@@ -174,6 +178,8 @@ class Supervisor:
         self._population = threading.RLock()
         self._thread = None
         self._ident = None  # of the thread, while it runs
+        self._starter = None  # and of the one that starts it
+        self._terminated = False
         self._over = threading.Event()  # it has run, or never will
         self._watcher = None  # the _core.Watch, before there is a thread
         self._owner_pid = os.getpid()
@@ -212,7 +218,12 @@ class Supervisor:
         for process in processes:
             if self.state == TERMINATE:
                 break
-            process.start()
+            try:
+                process.start()
+            except BaseException:
+                if getattr(process, "pid", None) is not None:  # an interrupt, and it had been started
+                    started.append(process)
+                raise
             started.append(process)
 
     def worker_arguments(self, slot, stacks):
@@ -256,11 +267,13 @@ class Supervisor:
 
     def populate(self):
         """Start the workers that are missing, in the calling thread.  Raises what starting one raises."""
-        with self._population:
-            self._start_workers(self.missing())
-        self._poll = None
-        if (self._thread is not None or self._watcher is not None) and not self.on_thread():
-            self.wake()
+        try:
+            with self._population:
+                self._start_workers(self.missing())
+        finally:  # some may have been started all the same
+            self._poll = None
+            if (self._thread is not None or self._watcher is not None) and not self.on_thread():
+                self.wake()
 
     def _start_workers(self, count):
         # What can be done before and after all of the starts is: behind a fork each page that is written to is copied.
@@ -271,7 +284,7 @@ class Supervisor:
                 workers.append(self._prepare_worker())
             self.launch([worker.process for worker in workers], started)
         finally:
-            self._by_process.update((worker.process, worker) for worker in workers[:len(started)])
+            self._by_process.update(zip(started, workers))
             self.workers.extend(started)
             for worker in workers[len(started):]:
                 worker.release()
@@ -317,6 +330,7 @@ class Supervisor:
             self.start_thread()
 
     def _start_watched(self):
+        self._starter = threading.get_ident()
         if self.state == TERMINATE:
             self._over.set()
             return
@@ -325,6 +339,8 @@ class Supervisor:
         except BaseException:  # at the end of a program there are no new threads: this one, which is there, has to do
             self._thread = None
             self._watch()
+        finally:
+            self._starter = None
 
     def start_thread(self):
         """Have the supervising thread run.  After the first workers are started: forking is safe before there are threads."""
@@ -393,6 +409,8 @@ class Supervisor:
         poll.register(self.crew.fileno(), select.POLLIN)
         with self._population:
             for worker in self._by_process.values():
+                if worker.descriptor < 0:
+                    worker.watch()  # who started it was interrupted
                 if worker.descriptor >= 0:
                     poll.register(worker.descriptor, select.POLLIN)
         return poll
@@ -441,8 +459,8 @@ class Supervisor:
             if self.state == TERMINATE:
                 return
             for worker in [w for w in self._by_process.values() if w.descriptor in ready]:
-                if self.state == TERMINATE:
-                    return
+                if self._by_process.pop(worker.process, None) is None:
+                    return  # a finalizer that ran in this thread has ended them all
                 deaths.append(self._bury_one(worker))
                 self._poll = None
         for death in deaths:
@@ -460,7 +478,6 @@ class Supervisor:
         held = self.crew.lost(worker.slot)
         death = Death(process, exitcode, held, worker.stacks.read() if exitcode else "", ready)
         worker.release()
-        del self._by_process[process]
         if not self.crew.closed:  # of a pool that has ended in order its last workers can be looked at
             self.workers.remove(process)
         process.join()
@@ -554,6 +571,12 @@ class Supervisor:
         with self._population:
             self._end_workers()
         self.fail_all(self.failure)
+        self._terminated = True
+
+    def finish_terminating(self):
+        """terminate(), if that was interrupted or has not even begun."""
+        if not self._terminated:
+            self.terminate()
 
     def _end_workers(self):
         # Idle ones last: one that is woken may take this CPU for the whole of its end.
@@ -568,10 +591,10 @@ class Supervisor:
         for worker in workers:
             worker.ended()
             worker.process.join()
-            for ordinal, *_ in self.crew.lost(worker.slot):
-                self.crew.fail(ordinal, self.failure)
-            worker.release()
-        self._by_process.clear()
+            if self._by_process.pop(worker.process, None) is not None:  # else a finalizer that ran in this thread has seen to it
+                for ordinal, *_ in self.crew.lost(worker.slot):
+                    self.crew.fail(ordinal, self.failure)
+                worker.release()
 
     def join(self):
         """Wait for the thread and the workers; after close() or terminate()."""
@@ -587,9 +610,11 @@ class Supervisor:
         self._join_thread(FINALIZER_PATIENCE)
 
     def _join_thread(self, timeout=None):
-        if self._owner_pid != os.getpid() or self.on_thread() or self._watcher is self._thread is None:
+        if self._owner_pid != os.getpid() or self._watcher is self._thread is None:
             return
+        if threading.get_ident() in (self._ident, self._starter):
+            return  # a finalizer runs anywhere
         self._over.wait(timeout)
         thread = self._thread
-        if thread is not None and thread.is_alive():
+        if thread is not None and thread.is_alive() and thread.ident != threading.get_ident():
             thread.join(timeout)

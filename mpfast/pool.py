@@ -94,12 +94,12 @@ if native("Crew") is not None:
             try:
                 supervisor.populate()
                 supervisor.start_watching()
+                self._supervisor = supervisor
+                self._terminate = util.Finalize(self, supervisor.finalize, exitpriority=15)
+                self._state = _RUN
             except BaseException:
                 supervisor.terminate()
                 raise
-            self._supervisor = supervisor
-            self._terminate = util.Finalize(self, supervisor.finalize, exitpriority=15)
-            self._state = _RUN
 
         def __del__(self, _warn=warnings.warn, RUN=_RUN):
             if self._supervisor is None:
@@ -312,6 +312,8 @@ if native("Crew") is not None:
             util.debug("terminating pool")
             self._state = _stdlib.TERMINATE
             self._terminate()
+            if self._supervisor is not None:
+                self._supervisor.finish_terminating()  # a finalizer is called once
 
         def join(self):
             """Wait until the workers have ended; after close() or terminate()."""
@@ -322,6 +324,8 @@ if native("Crew") is not None:
                 raise ValueError("Pool is still running")
             if self._state not in (_stdlib.CLOSE, _stdlib.TERMINATE):
                 raise ValueError("In unknown state")
+            if self._state == _stdlib.TERMINATE:
+                self._supervisor.finish_terminating()
             self._supervisor.join()
 
 

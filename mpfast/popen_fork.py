@@ -147,18 +147,16 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
     class Popen(original("multiprocessing.popen_fork", "Popen")):
 
         def _launch(self, process_obj):
-            pair = _ahead.pop(_key(process_obj), None)
-            if pair is None:
-                forked = []
+            forked, place = _ahead.pop(_key(process_obj), ([], 0))
+            if not forked:
                 _fork([process_obj], _child.follows(process_obj), forked)
-                (pair,) = forked
-            self.pid, self.sentinel = pair
+            self.pid, self.sentinel = forked[place]
             self.finalizer = Finalize(self, close_fds, (self.sentinel,))
 
 
     _Popen = Popen
     _PLACES = {_own_context.ForkProcess: (_own_context, sys.modules[__name__]), _context.ForkProcess: (_context, _stdlib)}
-    _ahead: dict = {}  # _key() of a process object that start_together() has forked -> (pid, sentinel), until it is started
+    _ahead: dict = {}  # _key() of a process object that start_together() forks -> what _fork() gets, place; until it is started
 
 
     def _key(process_obj):
@@ -176,27 +174,28 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
         forked = []
         _util._flush_std_streams()
         try:
-            _fork(processes, _child.follows(processes[0]), forked)
-        finally:
-            _start_forked(processes, forked, started)
+            _ahead.update((_key(process), (forked, place)) for place, process in enumerate(processes))
+            try:
+                _fork(processes, _child.follows(processes[0]), forked)
+            finally:
+                for process in processes[:len(forked)]:
+                    process.start()
+                    started.append(process)
+        except BaseException:  # there is no other child to be had; or an interrupt, anywhere
+            _end_those_not_started(processes, forked, started)
+            raise
         return True
 
 
-    def _start_forked(processes, forked, started):
-        _ahead.update((_key(process), pair) for process, pair in zip(processes, forked))
-        try:
-            for process in processes[:len(forked)]:
-                process.start()
+    def _end_those_not_started(processes, forked, started):
+        left = [_ahead.pop(_key(process), None) is not None for process in processes]
+        for process, (pid, sentinel), is_left in list(zip(processes, forked, left))[len(started):]:
+            if process.pid is not None:
                 started.append(process)
-        except BaseException:  # an interrupt
-            for process, (pid, sentinel) in list(zip(processes, forked))[len(started):]:
-                if process.pid is not None:
-                    started.append(process)
-                else:
-                    _abandon(pid)
-                    if _ahead.pop(_key(process), None) is not None:
-                        os.close(sentinel)
-            raise
+            else:
+                _abandon(pid)
+                if is_left:  # else it is its Popen's
+                    os.close(sentinel)
 
 
     def _abandon(pid):

@@ -28,6 +28,7 @@
 #include "objects/errors.h"
 #include "platform/follow.h"
 #include "platform/process.h"
+#include "platform/watch.h"
 
 #define MOST_STREAMS 64
 
@@ -70,13 +71,14 @@ fork_are_over(struct bootstrap *b, PyObject *references, PyObject *main)
     return over;
 }
 
-/* Whether threading knows of the calling thread only, and of no other that might still be waited for. */
+/* Whether threading knows of the calling thread only, and of no other that might still be waited for. One that watches may start
+ * another at any time, even in the midst of a fork: other hooks let it have its turn. */
 static bool
 fork_is_single_threaded(struct bootstrap *b)
 {
     PyObject *active = GET(threading, _active), *limbo = GET(threading, _limbo), *all = GET(threading, _dangling);
-    if (b->hook_body == NULL || active == NULL || limbo == NULL || all == NULL || !PyDict_CheckExact(active) ||
-        !PyDict_CheckExact(limbo) || PyDict_GET_SIZE(active) != 1 || PyDict_GET_SIZE(limbo) != 0 ||
+    if (mpf_watch_runs() || b->hook_body == NULL || active == NULL || limbo == NULL || all == NULL ||
+        !PyDict_CheckExact(active) || !PyDict_CheckExact(limbo) || PyDict_GET_SIZE(active) != 1 || PyDict_GET_SIZE(limbo) != 0 ||
         !IS_KNOWN(threading, _start_new_thread) || !IS_KNOWN(threading, get_ident)) {
         return false;
     }

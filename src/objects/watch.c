@@ -24,7 +24,8 @@
 
 struct watch {
     PyObject_HEAD
-    _Atomic(struct mpf_watch *) watch; /* NULL: stopped */
+    _Atomic(struct mpf_watch *) watch; /* NULL: let go */
+    _Atomic bool stopped;              /* for good; set after it was let go */
     PyObject *function;
 };
 
@@ -55,7 +56,7 @@ watch_call(void *function)
     PyGILState_Release(state);
 }
 
-/* Whether this has stopped it. */
+/* Whether it is stopped. */
 static bool
 watch_end(struct watch *self)
 {
@@ -63,13 +64,14 @@ watch_end(struct watch *self)
     /* Acquire and release: two threads may stop it; one of them gets it. */
     struct mpf_watch *watch = atomic_exchange_explicit(&self->watch, NULL, memory_order_acq_rel);
     if (watch == NULL) {
-        return false;
+        return atomic_load_explicit(&self->stopped, memory_order_relaxed); /* nothing else is read on the strength of it */
     }
     Py_BEGIN_ALLOW_THREADS
     stopped = mpf_watch_stop(watch);
     Py_END_ALLOW_THREADS
     mpf_watch_free(watch);
     if (stopped) {
+        atomic_store_explicit(&self->stopped, true, memory_order_relaxed);
         Py_DECREF(self->function);
     }
     return stopped;
@@ -77,8 +79,8 @@ watch_end(struct watch *self)
 
 PyDoc_STRVAR(watch_stop_doc,
 "stop($self, /)\n--\n\n"
-"Have the function not be called any more, if it has not been yet.  Returns whether it is this that kept it from being called:\n"
-"a call that has begun goes on.");
+"Have the function not be called any more, if it has not been yet.  Returns whether it never was: a call that has begun goes\n"
+"on.  False, too, while another thread is about to stop it.");
 
 static PyObject *
 watch_stop(PyObject *op, PyObject *Py_UNUSED(ignored))

@@ -45,6 +45,23 @@ struct mpf_watch {
     struct pollfd fds[]; /* the bell comes last */
 };
 
+static _Atomic uint64_t threads; /* the process's number, and how many it has: those of its parent are none of a child's */
+
+static void count(int change)
+{
+    uint64_t none = (uint64_t)getpid() << 32, now = atomic_load_explicit(&threads, memory_order_relaxed), next;
+    do
+        next = (now >> 32 == none >> 32 ? now : none) + (uint64_t)(int64_t)change;
+    /* Release: what a thread has done is seen by who finds that it is over. */
+    while (!atomic_compare_exchange_weak_explicit(&threads, &now, next, memory_order_acq_rel, memory_order_relaxed));
+}
+
+bool mpf_watch_runs(void)
+{
+    uint64_t now = atomic_load_explicit(&threads, memory_order_acquire); /* pairs with the release in count() */
+    return now >> 32 == (uint64_t)getpid() && (uint32_t)now != 0;
+}
+
 static void drop(struct mpf_watch *watch)
 {
     /* Release: what this keeper did comes before the end. Acquire: pairs with the releases of the others, in the last one. */
@@ -72,7 +89,10 @@ static void *run(void *argument)
         pthread_sigmask(SIG_SETMASK, &watch->mask, NULL);
         watch->call(watch->argument);
     }
-    drop(watch);
+    if (watch->process == getpid()) {
+        drop(watch);
+        count(-1);
+    }
     return NULL;
 }
 
@@ -97,7 +117,10 @@ static int start_thread(struct mpf_watch *watch)
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &watch->mask);
+    count(1);
     int error = pthread_create(&watch->thread, NULL, run, watch);
+    if (error != 0)
+        count(-1);
     pthread_sigmask(SIG_SETMASK, &watch->mask, NULL);
     return -error;
 }

@@ -18,4 +18,7 @@ bool mpf_watch_stop(struct mpf_watch *watch);
 /* Stops it; the memory goes when the call, if there is one, is over. */
 void mpf_watch_free(struct mpf_watch *watch);
 
+/* Whether this process has a thread that watches, or calls. */
+bool mpf_watch_runs(void);
+
 #endif

@@ -77,7 +77,9 @@ static void test_stopped_never_calls_and_leaves_no_thread(void)
 {
     struct mpf_watch *watch = start(count, &calls);
     int watching = count_threads();
+    CHECK(mpf_watch_runs());
     CHECK(mpf_watch_stop(watch));
+    CHECK(!mpf_watch_runs());
     await_threads(watching - 1);
     CHECK_EQUAL(write(ends[1], "x", 1), 1);
     CHECK(mpf_watch_stop(watch));
@@ -111,8 +113,11 @@ static void test_stopping_does_not_wait_for_the_call(void)
     CHECK(!mpf_watch_stop(watch));
     mpf_watch_free(watch);
     CHECK_EQUAL(atomic_load(&ended), 0);
+    CHECK(mpf_watch_runs());
     atomic_store(&may_end, true);
     await(&ended, 1);
+    while (mpf_watch_runs())
+        sched_yield();
 }
 
 /* Either it is called or stopping says that it will not be, whatever happens first. */
@@ -174,6 +179,7 @@ static void test_a_signal_does_not_end_the_sleep(void)
 
 static void stop_and_free(void *argument)
 {
+    CHECK(!mpf_watch_runs());
     CHECK(mpf_watch_stop(argument) == (atomic_load(&calls) == 0));
     mpf_watch_free(argument);
 }

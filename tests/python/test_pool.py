@@ -12,12 +12,14 @@ import threading
 import time
 import warnings
 import weakref
+from multiprocessing import util
 
 import pytest
 from conftest import METHODS, sleeps
 
 import mpfast
 import mpfast.pool
+from mpfast import _crew
 
 pytestmark = pytest.mark.skipif(not hasattr(mpfast.pool.Pool, "_supervisor"), reason="no native pool here")
 
@@ -263,6 +265,175 @@ def use():
 
 threading.Thread(target=use).start()
 """) == "3 True\n"
+
+
+def test_a_process_that_is_forked_while_a_pool_gets_its_thread_knows_of_its_own_alone(code):
+    assert code("""
+import os
+import threading
+import time
+import mpfast
+
+def have_the_pool_get_its_thread():
+    pool.apply_async(abs, (-3,), callback=values.append)
+    while threading.active_count() == 1:
+        time.sleep(0.001)
+
+values = []
+fork = mpfast.get_context("fork")
+pool = fork.Pool(1)
+queue = fork.SimpleQueue()
+os.register_at_fork(before=have_the_pool_get_its_thread)
+process = fork.Process(target=lambda: queue.put([thread.name for thread in threading.enumerate()]))
+process.start()
+names = queue.get()
+process.join()
+pool.close()
+pool.join()
+print(values, names)
+""") == "[3] ['MainThread']\n"
+
+
+def test_one_that_is_started_when_another_cannot_be_is_looked_after(monkeypatch):
+    def fork_one_only():
+        if forks:
+            return forks.pop()()
+        raise BlockingIOError("no more processes")
+
+    with fork.Pool(1) as pool:
+        forks = [os.fork]
+        monkeypatch.setattr(os, "fork", fork_one_only)
+        with pytest.raises(BlockingIOError, match="no more"):
+            pool.resize(3)
+        monkeypatch.undo()
+        first, second = pool._pool
+        second.kill()
+        until(lambda: second not in pool._pool and len(pool._pool) == 3)
+        assert pool.map(square, range(4)) == [0, 1, 4, 9]
+
+
+INTERRUPTED_START = """
+import multiprocessing.process
+import os
+import sys
+import mpfast
+from mpfast import popen_fork
+
+FUNCTIONS = {"launch", "start_together", "_fork", "start", "_launch", "_end_those_not_started"}
+
+class Interrupt:
+    def __init__(self, after):
+        self.left = after
+        self.pid = os.getpid()
+
+    def __call__(self, frame, event, argument):
+        if os.getpid() != self.pid or frame.f_code.co_name not in FUNCTIONS:
+            return None
+        self.left -= 1
+        if self.left == 0:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return self
+
+fork = mpfast.get_context("fork")
+for after in range(1, 1000):
+    sys.settrace(Interrupt(after))
+    try:
+        pool = fork.Pool(2)
+    except KeyboardInterrupt:
+        pass
+    else:
+        sys.settrace(None)
+        pool.terminate()
+        break
+    finally:
+        sys.settrace(None)
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        continue
+    raise SystemExit(f"a child is left after {after} steps")
+print(after > 50)
+"""
+
+
+def test_an_interrupted_start_leaves_no_worker(code):
+    assert code(INTERRUPTED_START) == "True\n"
+
+
+class InterruptedWatch:
+    """Stops what it stands for, and is interrupted before it can say so."""
+
+    def __init__(self, watch):
+        self.watch = watch
+        self.interrupts = [KeyboardInterrupt]
+
+    def stop(self):
+        stopped = self.watch.stop()
+        if self.interrupts:
+            raise self.interrupts.pop()
+        return stopped
+
+
+@pytest.mark.parametrize("where", ("at its beginning", "at the first worker", "at the watch"))
+def test_a_terminate_that_was_interrupted_is_finished_by_another_or_by_join(monkeypatch, where):
+    def interrupt(*_):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    for again in (True, False):
+        pool = fork.Pool(2)
+        result = pool.apply_async(time.sleep, (3600,))
+        if where == "at its beginning":
+            monkeypatch.setattr(util.Finalize, "__call__", interrupt)
+        elif where == "at the first worker":
+            monkeypatch.setattr(fork.Process, "terminate", interrupt)
+        else:
+            pool._supervisor._watcher = InterruptedWatch(pool._supervisor._watcher)
+        with pytest.raises(KeyboardInterrupt):
+            pool.terminate()
+        if again:
+            pool.terminate()
+        waits = threading.Thread(target=pool.join, daemon=True)
+        waits.start()
+        waits.join(LONG)
+        assert not waits.is_alive()
+        assert [process.is_alive() for process in pool._pool] == [False] * 2
+        with pytest.raises(mpfast.ProcessError):
+            result.get(LONG)
+
+
+def test_a_pool_that_is_collected_where_its_thread_is_started_does_not_wait_for_that(monkeypatch):
+    pools = [fork.Pool(1)]
+    supervisor = pools[0]._supervisor
+    over = threading.Event()
+
+    def collect(_):
+        pools.clear()
+        over.set()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_crew, "FINALIZER_PATIENCE", 10 * LONG)
+    monkeypatch.setattr(threading.Thread, "start", collect)
+    supervisor.wake()
+    assert over.wait(LONG)
+    monkeypatch.undo()
+    supervisor.join()
+
+
+def test_a_pool_that_is_collected_while_its_thread_sees_to_a_dead_worker_leaves_none(monkeypatch):
+    pools = [fork.Pool(2)]
+    supervisor = pools[0]._supervisor
+    workers = list(supervisor.workers)
+
+    def collect(_):
+        pools.clear()
+        return ""
+
+    monkeypatch.setattr(_crew.Stacks, "read", collect)
+    workers[0].kill()
+    supervisor._over.wait(LONG)
+    assert [worker.is_alive() for worker in workers] == [False] * 2
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -871,7 +1042,7 @@ def sleep(seconds):
 if __name__ == "__main__":
     pool = mpfast.get_context(sys.argv[1]).Pool(3)
     pool.map(abs, range(3), chunksize=1)
-    pool.apply_async(sleep, (3600,))
+    pool.apply_async(time.sleep, (3600,))
     while not any(pool._crew.worker(slot)[1] == "busy" for slot in range(3)):
         time.sleep(0.001)
     print(*[process.pid for process in pool._pool], flush=True)
