@@ -13,11 +13,13 @@ import heapq
 import logging
 import logging.handlers
 import os
+import pickle
 import signal
 import sys
 import threading
 import time
 from multiprocessing.pool import ExceptionWithTraceback
+from multiprocessing.reduction import ForkingPickler
 
 from . import _errors, context as _context
 from .connection import wait as _wait
@@ -78,6 +80,7 @@ class ProcessGroup:
         self._pid = os.getpid()
         self._entered = False
         self._handlers = {}  # signal -> what handled it before the block
+        self._prints_stacks = False
         self._signal = None  # SIGTERM, once it has arrived
 
     @staticmethod
@@ -103,19 +106,30 @@ class ProcessGroup:
             raise RuntimeError("a group can be entered once")
         self._entered = True
         if threading.current_thread() is threading.main_thread():
-            self._take_signals()
+            try:
+                self._take_signals()
+            except BaseException:
+                self._give_signals_back()
+                raise
         return self
 
     def __exit__(self, kind, error, traceback):
         try:
             if kind is None:
-                self.join()
+                self._join_or_stop()
             else:
                 self.stop()
         finally:
             self._give_signals_back()
-        if self._signal is not None:
-            os.kill(self._pid, self._signal)
+            if self._signal is not None:
+                os.kill(self._pid, self._signal)
+
+    def _join_or_stop(self):
+        try:
+            self.join()
+        except BaseException:  # a signal's, or that of a handler of log records
+            self.stop()
+            raise
 
     def start(self, target, /, *args, **kwargs):
         """Start a process that calls ``target(*args, **kwargs)``; returns it.
@@ -185,7 +199,10 @@ class ProcessGroup:
 
     def _read_reports(self):
         while not self._reports.empty():
-            kind, content = self._reports.get()
+            try:
+                kind, content = self._reports.get()
+            except Exception as why:
+                kind, content = _FAILED, RuntimeError(f"what a member reported cannot be read: {why!r}")
             if kind == _LOGGED:
                 heapq.heappush(self._held_back, (content.created, self._numbers, content))
                 self._numbers += 1
@@ -225,9 +242,11 @@ class ProcessGroup:
                 self._handlers[number] = signal.signal(number, self._on_signal)
         if self._stack_signal is not None:
             faulthandler.register(self._stack_signal, file=2, all_threads=True, chain=True)
+            self._prints_stacks = True
 
     def _give_signals_back(self):
-        if self._stack_signal is not None and self._handlers:
+        if self._prints_stacks:
+            self._prints_stacks = False
             faulthandler.unregister(self._stack_signal)
         while self._handlers:
             number, handler = self._handlers.popitem()
@@ -287,6 +306,8 @@ class _Member:
         """Report the exception *error*, and stop the others."""
         report = ExceptionWithTraceback(error, error.__traceback__)
         try:
+            if (why := _unreadable(report)) is not None:
+                raise why
             self._reports.put((_FAILED, report))
         except Exception as why:
             what = RuntimeError(f"{error!r} cannot be sent to the parent: {why!r}")
@@ -301,6 +322,19 @@ class _Member:
             if isinstance(logger, logging.Logger) and (logger.handlers or logger is logging.root):
                 # One that does not propagate would be silent without a handler of its own.
                 logger.handlers[:] = [] if logger.propagate and logger is not logging.root else [forward]
+
+
+def _unreadable(report):
+    """What unpickling *report* raises, or None: many exceptions can be pickled and not made again from that."""
+    try:
+        data = ForkingPickler.dumps(report)
+    except Exception:
+        return None  # the queue may know another way
+    try:
+        pickle.loads(data)
+    except Exception as why:
+        return why
+    return None
 
 
 class _Forward(logging.handlers.QueueHandler):
@@ -322,6 +356,8 @@ def _run_member(member, target, args, kwargs):
         if not member.stopping.is_set():
             member.fail(error)
         sys.exit(128 + signal.SIGINT)
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:
         member.fail(error)
         sys.exit(1)

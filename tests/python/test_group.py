@@ -1,4 +1,5 @@
 """mpfast.ProcessGroup: start, fail and stop together."""
+import asyncio
 import logging
 import os
 import signal
@@ -25,6 +26,30 @@ class Custom(Exception):
 class Unpicklable(Exception):
     def __reduce__(self):
         raise TypeError("not this one")
+
+
+class Particular(Exception):
+    def __init__(self, reason, detail):
+        super().__init__(reason)
+
+
+def fail_in_particular():
+    raise Particular("because", "detail")
+
+
+def unless_in(pid):
+    if os.getpid() == pid:
+        raise LookupError("not in this process")
+    return ValueError("elsewhere")
+
+
+class Elsewhere(Exception):
+    def __reduce__(self):
+        return unless_in, self.args
+
+
+def fail_for_others_only(pid):
+    raise Elsewhere(pid)
 
 
 def put(queue, value, suffix=""):
@@ -113,6 +138,32 @@ def test_an_exception_that_cannot_be_pickled_is_told_in_words():
     with pytest.raises(RuntimeError, match="Unpicklable.*cannot be sent"):
         with mpfast.ProcessGroup("fork") as group:
             group.start(fail, Unpicklable())
+
+
+def test_an_exception_that_cannot_be_made_again_is_told_in_words():
+    with pytest.raises(RuntimeError, match=r"Particular\('because'\) cannot be sent.*detail") as caught:
+        with mpfast.ProcessGroup("fork", stop_timeout=0) as group:
+            group.start(wait_for_ever)
+            group.start(fail_in_particular)
+    assert "in fail_in_particular" in str(caught.value.__cause__)
+    assert gone(group.processes)
+
+
+def test_a_report_that_only_the_member_can_read_stops_the_others():
+    with pytest.raises(RuntimeError, match="cannot be read.*not in this process"):
+        with mpfast.ProcessGroup("fork", stop_timeout=0) as group:
+            group.start(wait_for_ever)
+            group.start(fail_for_others_only, os.getpid())
+    assert gone(group.processes)
+
+
+@pytest.mark.parametrize("error", [GeneratorExit, asyncio.CancelledError])
+def test_exceptions_that_are_no_errors_are_raised_too(error, capfd):
+    with pytest.raises(error) as caught:
+        with mpfast.ProcessGroup("fork") as group:
+            group.start(fail, error("why"))
+    assert "in fail" in str(caught.value.__cause__)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_killed_member_stops_the_others():
@@ -267,6 +318,16 @@ def test_handlers_are_put_back():
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, 1000])
+def test_a_stack_signal_that_cannot_be_had_changes_no_handler(number):
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGSEGV
+    before = [signal.getsignal(number) for number in numbers]
+    with pytest.raises((OSError, ValueError, RuntimeError)):
+        with mpfast.ProcessGroup(stack_signal=number):
+            pass
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
 PROGRAM = """
     import sys, time
     import mpfast
@@ -289,23 +350,25 @@ PROGRAM = """
             for _ in range(members):
                 ready.acquire()
             print(*[process.pid for process in group.processes], flush=True)
-            group.join()
+            if sys.argv[2] == "inside":
+                group.join()
 """
 
 
-def run_program(tmp_path, number, members):
+def run_program(tmp_path, number, members, where="inside", program=PROGRAM):
     path = tmp_path / "program.py"
-    path.write_text(textwrap.dedent(PROGRAM))
-    program = subprocess.Popen([sys.executable, str(path), str(members)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, env=child_environment())
+    path.write_text(textwrap.dedent(program))
+    program = subprocess.Popen([sys.executable, str(path), str(members), where], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, env=child_environment())
     pids = [int(pid) for pid in program.stdout.readline().split()]
     program.send_signal(number)
     return program, pids
 
 
+@pytest.mark.parametrize("where", ["inside", "leaving"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_to_the_parent_reach_the_members(tmp_path, number):
-    program, pids = run_program(tmp_path, number, members=2)
+def test_signals_to_the_parent_reach_the_members(tmp_path, number, where):
+    program, pids = run_program(tmp_path, number, 2, where)
     output, errors = program.communicate(timeout=60)
     assert program.returncode == -number
     for pid in pids:
@@ -316,6 +379,38 @@ def test_signals_to_the_parent_reach_the_members(tmp_path, number):
         assert errors.count("Traceback") == 1, errors
     else:
         assert errors == ""
+
+
+STUBBORN = """
+    import signal, sys
+    import mpfast
+
+    def member(ready):
+        for number in signal.SIGINT, signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+        ready.release()
+        while True:
+            signal.pause()
+
+    if __name__ == "__main__":
+        ready = mpfast.Semaphore(0)
+        with mpfast.ProcessGroup("fork", stop_timeout=0.1, terminate_timeout=0.1) as group:
+            process = group.start(member, ready)
+            ready.acquire()
+            print(process.pid, flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_members_that_ignore_signals_are_killed_when_the_parent_gets_one(tmp_path, number):
+    program, pids = run_program(tmp_path, number, 1, program=STUBBORN)
+    try:
+        program.communicate(timeout=60)
+        assert program.returncode == -number
+        with pytest.raises(ProcessLookupError):
+            os.kill(pids[0], 0)
+    finally:
+        program.kill()
 
 
 def test_the_stack_signal_prints_the_stacks_of_all(tmp_path):
