@@ -154,7 +154,7 @@ class Supervisor:
     worker first; maxtasks: int or None, tasks (pieces of a map) after which a worker is replaced; max_memory: int or None,
     resident bytes above which it is, after a task; slots: int, the most workers there can ever be at a time.
 
-    Attributes: crew; workers, the list of the Process objects; processes; state, one of RUN, CLOSE, TERMINATE; failure, None or
+    Attributes: crew; workers, the list of the Process objects; processes; slots; state, one of RUN, CLOSE, TERMINATE; failure, None or
     the exception because of which no worker is started any more.
     """
 
@@ -168,7 +168,8 @@ class Supervisor:
         self.initargs = initargs
         self.maxtasks = maxtasks
         self.max_memory = max_memory
-        self.crew = self.make_crew(slots or processes + SPARE_SLOTS)
+        self.slots = slots or processes + SPARE_SLOTS
+        self.crew = self.make_crew(self.slots)
         self.workers = []
         self.state = RUN
         self.failure = None
@@ -308,6 +309,14 @@ class Supervisor:
             self.crew.lost(slot)
             stacks.close()
             raise
+
+    def resize(self, processes):
+        """Have so many workers.  Those that cannot be started now are tried again later."""
+        if processes > self.slots:
+            raise ValueError(f"This pool can have at most {self.slots} processes")
+        self.processes = processes
+        self.populate()
+        self.dismiss_surplus()
 
     def dismiss_surplus(self):
         """Have the workers that are too many leave after their present task, idle ones first."""

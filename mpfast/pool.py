@@ -19,6 +19,7 @@ mirror(__name__)
 
 if native("Crew") is not None:
     import multiprocessing.pool as _stdlib
+    import operator
     import os
     import warnings
     from multiprocessing import util
@@ -119,14 +120,15 @@ if native("Crew") is not None:
                 self._supervisor.processes = processes
 
         def resize(self, processes):
-            """Have *processes* workers from now on.  Those that are too many leave after their present task."""
+            """Have *processes* workers from now on.  Those that are too many leave after their present task.
+
+            ValueError: less than one, or more than the pool can have, which are 62 more than it was made with.
+            """
+            processes = operator.index(processes)
             if processes < 1:
                 raise ValueError("Number of processes must be at least 1")
             self._check_running()
-            supervisor = self._native_only("resize")
-            supervisor.processes = processes
-            supervisor.populate()
-            supervisor.dismiss_surplus()
+            self._native_only("resize").resize(processes)
 
         def _native_only(self, what):
             if self._supervisor is None:
@@ -234,6 +236,7 @@ if native("Crew") is not None:
             result._length = length
             if length == 0 or chunksize <= 0:
                 result.expect_list(0, 1)
+                result.value.extend([None] * length)  # what the standard library makes of a chunksize that is none
                 return result
             result.owner = self
             result.crew = self._crew

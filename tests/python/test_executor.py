@@ -163,6 +163,7 @@ def test_the_signatures_are_those_of_the_standard_library():
 @pytest.mark.parametrize("arguments, error, message", [
     (dict(max_workers=0), ValueError, "max_workers must be greater than 0"),
     (dict(max_workers=-1), ValueError, "max_workers must be greater than 0"),
+    (dict(max_workers=1.5), TypeError, "'float' object cannot be interpreted as an integer"),
     (dict(initializer=1), TypeError, "initializer must be a callable"),
 ])
 def test_what_the_constructor_refuses(arguments, error, message):

@@ -118,6 +118,7 @@ def test_maps(pool):
 def test_nothing_to_do(forked):
     assert forked.map(square, []) == []
     assert forked.map(square, [], chunksize=3) == []
+    assert forked.map(square, range(2), chunksize=0) == [None, None]
     assert forked.starmap(add, []) == []
     assert list(forked.imap(square, [])) == []
     assert list(forked.imap_unordered(square, iter(()))) == []
@@ -1131,6 +1132,14 @@ def test_resize(forked):
     assert len(set(forked.map(_own_pid_with_others, [fork.Barrier(4)] * 4, chunksize=1))) == 4
     forked.resize(1)
     until(lambda: len(forked._pool) == 1)
+    assert forked.map(square, range(10)) == [x * x for x in range(10)]
+
+
+@pytest.mark.parametrize("processes, error", [(0, ValueError), (65, ValueError), (1.5, TypeError), (None, TypeError)])
+def test_a_size_that_cannot_be_had_changes_nothing(forked, processes, error):
+    with pytest.raises(error):
+        forked.resize(processes)
+    assert len(forked._pool) == forked._processes == 2
     assert forked.map(square, range(10)) == [x * x for x in range(10)]
 
 

@@ -100,6 +100,7 @@ class ProcessPoolExecutor(_Stdlib):
             max_workers = getattr(os, "process_cpu_count", os.cpu_count)() or 1
         elif max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
+        operator.index(max_workers)  # TypeError, as in the standard library
         forks = mp_context.get_start_method(allow_none=False) == "fork"
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
