@@ -332,11 +332,14 @@ class Supervisor:
 
     def start_watching(self):
         """Have the thread started when there is something for it to do.  After the first workers are started."""
-        descriptors = [worker.descriptor for worker in self._by_process.values()]
         try:
-            self._watcher = _native.core.Watch((self._wake.number, *descriptors), self._start_watched)
+            self._watcher = _native.core.Watch(tuple(self._watched()), self._start_watched)
         except RuntimeError:  # another interpreter than the main one
             self.start_thread()
+
+    def _watched(self):
+        """Descriptors that have the thread started."""
+        return [self._wake.number, *(worker.descriptor for worker in self._by_process.values())]
 
     def _start_watched(self):
         self._starter = threading.get_ident()

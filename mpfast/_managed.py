@@ -16,6 +16,7 @@ from multiprocessing.reduction import ForkingPickler
 from traceback import format_exc
 
 from . import _core
+from ._native import native
 from .util import Finalize
 
 _STDLIB = "multiprocessing.managers"
@@ -61,14 +62,27 @@ def managed(typeid, wire=None):
     return decorate
 
 
-def kind(typeid):
-    """The class for *typeid*, None where a local manager needs its server for it."""
-    _load()
-    return _KINDS.get(typeid)
+_OF_POOLS = ("Pool", "AsyncResult", "Iterator")  # loaded by programs that have one
 
 
-def _load():
-    from . import _managed_containers, _managed_queues, _managed_sync  # noqa: F401
+def is_made(typeid):
+    """Whether a local manager makes a *typeid*, for which another one needs its server."""
+    if typeid in _OF_POOLS:
+        return typeid == "Pool" and native("Crew") is not None
+    _load(typeid)
+    return typeid in _KINDS
+
+
+def pools_were_made():
+    """Whether this process has pools, its own or others'."""
+    return "Pool" in _KINDS
+
+
+def _load(typeid):
+    if typeid in _OF_POOLS:
+        from . import _managed_pool  # noqa: F401
+    else:
+        from . import _managed_containers, _managed_queues, _managed_sync  # noqa: F401
 
 
 def make(typeid, manager, args, kwargs):
@@ -76,8 +90,7 @@ def make(typeid, manager, args, kwargs):
 
     Where that fails: what pickling the arguments raises, else RemoteError, as from a server.
     """
-    cls = _KINDS[typeid]
-    proxy = cls.__new__(cls)
+    proxy = _new(typeid)
     try:
         proxy._make(manager, *args, **kwargs)
     except Exception:
@@ -95,7 +108,7 @@ def make(typeid, manager, args, kwargs):
 
 def _new(typeid):
     if typeid not in _KINDS:
-        _load()
+        _load(typeid)
     cls = _KINDS[typeid]
     return cls.__new__(cls)
 
@@ -263,7 +276,7 @@ def shut_down(proxy):
     """From now on *proxy* says what the standard library's says when its server has ended."""
     cls = type(proxy)
     if cls not in _gone:
-        namespace = {name: _raise_gone for name in {*cls._exposed_, *cls._inside, "_getvalue"}
+        namespace = {name: raise_gone for name in {*cls._exposed_, *cls._inside, "_getvalue"}
                      if name not in ("__getattribute__", "__class_getitem__")}
         namespace["__str__"] = lambda self: repr(self)[:-1] + "; '__str__()' failed>"
         namespace["__module__"] = cls.__module__
@@ -273,11 +286,11 @@ def shut_down(proxy):
     proxy.__class__ = _gone[cls]
 
 
-def _raise_gone(self, *args, **kwds):
+def raise_gone(self, *args, **kwds):
     raise BrokenPipeError(*_SHUT_DOWN)
 
 
 class _Gone:
     """What is where the shared contents were."""
 
-    __getitem__ = __setitem__ = __delitem__ = __len__ = __contains__ = __iter__ = __getattr__ = _raise_gone
+    __getitem__ = __setitem__ = __delitem__ = __len__ = __contains__ = __iter__ = __getattr__ = raise_gone

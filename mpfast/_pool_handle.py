@@ -75,17 +75,15 @@ class Desk:
 
     def handle(self):
         """Returns the function and the arguments that make a handle."""
-        owner = os.getpid()
-        return PoolHandle, (self.requests, self.closed, (owner, _native.core.process_start_time(owner)),
-                            self._supervisor.processes)
+        return PoolHandle, (self.requests, self.closed, identity(), self._supervisor.processes)
 
     def _arrived(self):
         while True:
             try:
-                reply, payload = self.requests.get_nowait()
+                reply, *request = self.requests.get_nowait()
             except queue.Empty:
                 return
-            yield _decoded_reply(reply), payload
+            yield _decoded_reply(reply), request
 
     def close(self):
         """Serve no more.  A call that is put after its handle has seen `closed` unset is answered here, or by the handle."""
@@ -95,19 +93,39 @@ class Desk:
 
     def serve(self):
         """Pass on every call that has come."""
-        for reply, payload in self._arrived():
-            if self._supervisor.state != RUN:
-                _refuse(reply, ValueError("Pool not running"))
-                continue
-            remote = _Remote()
-            remote._reply = reply
-            remote._be_heard(self._supervisor)
-            try:
-                self._supervisor.crew.submit(_run, (reply, payload), None, remote)
-            except Exception as error:
-                self._supervisor.resolved(remote, False, error)
-            else:
-                self._supervisor.put(remote)
+        for reply, request in self._arrived():
+            self._serve(reply, *request)
+
+    def _serve(self, reply, payload):
+        if self._supervisor.state != RUN:
+            _refuse(reply, ValueError("Pool not running"))
+            return
+        remote = _Remote()
+        remote._reply = reply
+        remote._be_heard(self._supervisor)
+        try:
+            self._supervisor.crew.submit(_run, (reply, payload), None, remote)
+        except Exception as error:
+            self._supervisor.resolved(remote, False, error)
+        else:
+            self._supervisor.put(remote)
+
+
+def identity():
+    """Returns what :func:`runs` tells this process by."""
+    pid = os.getpid()
+    return pid, _native.core.process_start_time(pid)
+
+
+def runs(identity):
+    """Whether that process has not ended."""
+    pid, started = identity
+    try:
+        return _native.core.process_start_time(pid) == started
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # this system does not say
 
 
 class HandleResult:
@@ -129,22 +147,18 @@ class HandleResult:
         while self._outcome is None:
             left = LOOK_AGAIN if end is None else min(LOOK_AGAIN, max(0.0, end - time.monotonic()))
             try:
-                self._outcome = self._reply.get(True, left)
+                self._outcome = self._take(left)
             except queue.Empty:
                 if left < LOOK_AGAIN:
                     return
-                self._look_for_owner()
+                if not runs(self._owner):
+                    self._outcome = self._lost()
 
-    def _look_for_owner(self):
-        pid, started = self._owner
-        try:
-            runs = _native.core.process_start_time(pid) == started
-        except ProcessLookupError:
-            runs = False
-        except OSError:
-            return  # this system does not say
-        if not runs:
-            self._outcome = (False, WorkerLostError(pid, None, "the pool"))
+    def _take(self, seconds):
+        return self._reply.get(True, seconds)
+
+    def _lost(self):
+        return False, WorkerLostError(self._owner[0], None, "the pool")
 
     def successful(self):
         """Whether the call returned.  ValueError if it is not over yet."""

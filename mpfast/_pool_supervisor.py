@@ -119,9 +119,15 @@ class PoolSupervisor(Supervisor):
             raise RuntimeError("this pool belongs to another process")
         with self._desk_lock:
             if self._desk is None:
-                self._desk = Desk(self)
+                self._desk = self.make_desk()
                 self.wake()
             return self._desk
+
+    def make_desk(self):
+        return Desk(self)
+
+    def _watched(self):
+        return super()._watched() if self._desk is None else [*super()._watched(), self._desk.descriptor]
 
     def _watch(self):
         try:

@@ -123,6 +123,7 @@ if native("Lock") is not None:
                 return super().start(initializer, initargs)  # raises
             makes = not _overrides(cls, _OF_MAKING) and self._serializer == "pickle"
             self._ended = _core.Event(ctx=self._ctx)
+            self._started_by = os.getpid()
             if initializer is None and makes and self.__address is None and not _overrides(cls, _OF_STARTING) and \
                     self._registry.keys() == SyncManager._stock.keys():
                 self._late = True
@@ -208,12 +209,21 @@ if native("Lock") is not None:
         for proxy in list(made):
             _managed.shut_down(proxy)
         _core.end(ended)
+        if _managed.pools_were_made():
+            from ._managed_pool_host import end_all
+            end_all(ended)
+
+
+    def _pools_are_native():
+        from ._pool_machinery import is_stock
+        return is_stock("worker")
 
 
     def _maker(typeid, by_server):
         """The method of SyncManager that makes a *typeid*; by_server: the standard library's."""
         def make(self, /, *args, **kwds):
-            if not self._makes or self._registry[typeid] is not SyncManager._stock[typeid]:
+            if not self._makes or self._registry[typeid] is not SyncManager._stock[typeid] or \
+                    typeid == "Pool" and not _pools_are_native():
                 return by_server(self, *args, **kwds)
             assert self._state.value == _State.STARTED, "server not yet started"
             util.debug("making a shared %r object", typeid)
@@ -232,7 +242,7 @@ if native("Lock") is not None:
                              method_to_typeid={"__iter__": "Iterator"})
     SyncManager._stock = SyncManager._registry
     for _typeid in SyncManager._stock:
-        if _managed.kind(_typeid) is not None:
+        if _managed.is_made(_typeid):
             setattr(SyncManager, _typeid, _maker(_typeid, _telling(getattr(SyncManager, _typeid))))
     SyncManager._registry = SyncManager._stock.copy()
 

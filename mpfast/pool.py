@@ -56,6 +56,8 @@ if native("Crew") is not None:
         """
 
         _supervisor = None  # None: by the standard library's methods
+        _Supervisor = PoolSupervisor
+        _exitpriority = 15
 
         def __init__(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None, *,
                      max_memory_per_child=None):
@@ -86,8 +88,8 @@ if native("Crew") is not None:
             self._start(processes, max_memory_per_child)
 
         def _start(self, processes, max_memory):
-            supervisor = PoolSupervisor(self._ctx, processes, type(self).Process, initializer=self._initializer,
-                                        initargs=self._initargs, maxtasks=self._maxtasksperchild, max_memory=max_memory)
+            supervisor = self._Supervisor(self._ctx, processes, type(self).Process, initializer=self._initializer,
+                                          initargs=self._initargs, maxtasks=self._maxtasksperchild, max_memory=max_memory)
             self._pool = supervisor.workers
             self._cache = Cache(supervisor)
             self._taskqueue = TaskQueue(supervisor, self._cache)
@@ -96,7 +98,7 @@ if native("Crew") is not None:
                 supervisor.populate()
                 supervisor.start_watching()
                 self._supervisor = supervisor
-                self._terminate = util.Finalize(self, supervisor.finalize, exitpriority=15)
+                self._terminate = util.Finalize(self, supervisor.finalize, exitpriority=self._exitpriority)
                 self._state = _RUN
             except BaseException:
                 supervisor.terminate()

@@ -397,6 +397,14 @@ int mpf_block_attach(struct mpf_arena *arena, mpf_off off, uint32_t generation, 
 
 uint64_t mpf_block_bytes(const struct mpf_ref *ref) { return header_of(ref->arena, ref->off)->bytes; }
 
+uint32_t mpf_block_references(const struct mpf_ref *ref)
+{
+    mpf_arena_enter(ref->arena);
+    uint32_t references = header_of(ref->arena, ref->off)->refs;
+    mpf_arena_leave(ref->arena);
+    return references;
+}
+
 /* Ownership by a word of shared memory. */
 
 void mpf_block_put(struct mpf_ref *ref, mpf_off *where)

@@ -76,6 +76,9 @@ int mpf_block_attach(struct mpf_arena *arena, mpf_off off, uint32_t generation, 
 
 uint64_t mpf_block_bytes(const struct mpf_ref *ref);
 
+/* How many references there are to the block: of all participants that are not reaped, and of handles on their way. */
+uint32_t mpf_block_references(const struct mpf_ref *ref);
+
 /* For blocks that are part of another structure (MPF_BLOCK_TABLE, MPF_BLOCK_MESSAGE): the owner is a word in shared memory
  * instead of a participant. Each call is one step for every observer and for every kill: the block is owned by exactly one
  * of the two places at any time. `where` lies in the same arena. The structure's own destroy hook answers for such blocks.

@@ -1,5 +1,5 @@
 /*
- * Purpose: functions of the module about the process and its arena: leave(), stats(), probe().
+ * Purpose: functions of the module about the process and its arena: leave(), stats(), references(), probe().
  *
  * Layout, states: none of its own.
  *
@@ -17,6 +17,7 @@
 
 #include "memory/block.h"
 #include "memory/participant.h"
+#include "objects/shared.h"
 #include "objects/state.h"
 #include "objects/types.h"
 #include "platform/futex.h"
@@ -96,6 +97,23 @@ inspect_stats(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
                          (unsigned long long)stats.committed, "references", (unsigned long long)stats.references);
 }
 
+PyDoc_STRVAR(references_doc,
+"references($module, event, /)\n--\n\n"
+"How many references to the Event there are in all processes, after the dead have been reaped: one for each of its objects, and\n"
+"one for each pickle of it that was not loaded yet.");
+
+static PyObject *
+inspect_references(PyObject *module, PyObject *object)
+{
+    if (!PyObject_TypeCheck(object, mpf_state_of(module)->event_type)) {
+        return PyErr_Format(PyExc_TypeError, "an Event is needed, not %.200s", Py_TYPE(object)->tp_name);
+    }
+    MPF_SHARED_CHECK(object);
+    const struct mpf_shared *event = (const struct mpf_shared *)object;
+    (void)mpf_participant_reap(event->ref.arena);
+    return PyLong_FromUnsignedLong(mpf_block_references(&event->ref));
+}
+
 /* Adds name: (needed, reason) to the answer of probe(). */
 static int
 inspect_add(PyObject *answer, const char *name, PyObject *needed, int error)
@@ -141,6 +159,7 @@ inspect_probe(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 static PyMethodDef inspect_functions[] = {
     {"leave", inspect_leave, METH_NOARGS, leave_doc},
     {"stats", inspect_stats, METH_NOARGS, stats_doc},
+    {"references", inspect_references, METH_O, references_doc},
     {"probe", inspect_probe, METH_NOARGS, probe_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -44,6 +44,7 @@ static void test_sizes(void)
         struct mpf_ref ref;
         CHECK_EQUAL(mpf_block_alloc(arena, bytes, MPF_BLOCK_RAW, &ref), 0);
         CHECK_EQUAL(mpf_block_bytes(&ref), bytes);
+        CHECK_EQUAL(mpf_block_references(&ref), 1);
         CHECK_EQUAL(ref.off % (bytes >= 4096 ? 64 : 32), 0);
         unsigned char *payload = mpf_at(arena, ref.off);
         for (uint64_t i = 0; i < bytes; i++)
@@ -212,6 +213,7 @@ static void test_ticket_keeps_alive(void)
     letter->off = ref.off;
     letter->generation = ref.generation;
     CHECK_EQUAL(mpf_block_lend(&ref, &letter->ticket), 0);
+    CHECK_EQUAL(mpf_block_references(&ref), 2);
     mpf_block_unref(&ref);
     CHECK_EQUAL(live_blocks(), 1);
     atomic_store(&letter->written, 1);
