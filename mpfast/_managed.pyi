@@ -3,7 +3,8 @@ from typing import Any
 
 strangers: Any
 managed: Any
-kind: Any
+is_made: Any
+pools_were_made: Any
 make: Any
 Arena: Any
 Waiting: Any
@@ -11,3 +12,4 @@ Absent: Any
 Served: Any
 proxy_of: Any
 shut_down: Any
+raise_gone: Any

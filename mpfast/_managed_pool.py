@@ -138,7 +138,7 @@ class _OfPool(Arena):
     """What a pool's method returned.  It keeps the pool alive; in other processes it is what :meth:`_as_shared` returns."""
 
     _shared = None
-    _over = False  # there is nothing left to be shared
+    _over = False  # everything is in
 
     def _begin(self, pool, own):
         self._pool = pool
@@ -167,9 +167,10 @@ class _OfPool(Arena):
         """What to ask in this process."""
         if self._pool._is_here() and self._ends[0].is_set():
             raise_gone(self)
-        if self._shared is not None and not (self._keeps_own and self._pid == os.getpid()):
+        here = self._pid == os.getpid()
+        if self._shared is not None and not (here and self._keeps_own):
             return self._shared
-        if self._pid != os.getpid():
+        if not here and not self._over:
             raise EOFError(f"process {self._pid} alone has what this worker inherited")
         return self._own
 
@@ -196,10 +197,16 @@ class _ArenaAsyncResult(_OfPool, _BaseProxy):
         return self._now().successful()
 
     def wait(self, timeout=None):
-        _until(self._ends, self._now().wait, timeout)
+        own = self._now()
+        _until(self._ends, own.wait, timeout)
+        if self._ends[0].is_set() and not (own.ready() and own.successful()):
+            raise EOFError
 
     def get(self, timeout=None):
         return _until(self._ends, self._now().get, timeout)
+
+    def _is_over(self):
+        return self._own.ready()
 
     def _share(self):
         if isinstance(self._own, (SharedResult, PiecesResult)):
@@ -247,15 +254,21 @@ class _ArenaIterator(_OfPool, _stdlib.IteratorProxy):
         if not self._flat:
             raise _stdlib.RemoteError(f"AttributeError: 'IMapIterator' object has no attribute {name!r}\n")
 
+    def _is_over(self):
+        return self._over
+
     def _share(self):
         return Channel.of(self._own, self._pool._link)
 
 
 def _share_all():
     """What a child that is forked now has of the results that are not there yet is to be as good as what its parent has."""
-    if not forking.workers:
-        for proxy in list(_shareable):
-            if proxy._pid == os.getpid() and not proxy._over:
+    if forking.workers:
+        return
+    for proxy in list(_shareable):
+        if proxy._pid == os.getpid() and proxy._shared is None and not proxy._over:
+            proxy._over = proxy._is_over()
+            if not proxy._over:
                 proxy._as_shared()
 
 

@@ -30,21 +30,22 @@ class Link:
 
     requests: the queue of the pool's desk; closed: an event, set when the pool takes no more calls; over: one that is set when its
     workers are gone and every call is answered; ended: that of its manager; lease: an event that is there to have its references
-    counted, one for each process that still has a proxy; owner: the pool's process; processes: how many workers it began with.
+    counted, one for each process that still has a proxy; last: a Reply, the pool's repr when it is over; owner: the pool's process; processes: how many workers it began with.
     """
 
-    def __init__(self, requests, closed, over, ended, lease, owner, processes):
+    def __init__(self, requests, closed, over, ended, lease, last, owner, processes):
         self.requests = requests
         self.closed = closed
         self.over = over
         self.ended = ended
         self.lease = lease
+        self.last = last
         self.owner = owner
         self.processes = processes
         register_after_fork(self, Link._forked)
 
     def __reduce__(self):
-        return Link, (self.requests, self.closed, self.over, self.ended, self.lease, self.owner, self.processes)
+        return Link, (self.requests, self.closed, self.over, self.ended, self.lease, self.last, self.owner, self.processes)
 
     def _forked(self):
         # Workers and servers have the proxies of the process that forked them, and no program that uses those.
@@ -126,14 +127,17 @@ class SharedResult(HandleResult):
 
     def _take(self, seconds):
         try:
-            return self._reply.take(self._link.ends(), seconds)
+            outcome = self._reply.take(self._link.ends(), seconds)
         except EOFError:
-            pass
+            outcome = self._at_the_end()
+        if self._link.ended.is_set() and not outcome[0] and isinstance(outcome[1], ProcessError):
+            raise EOFError  # which is what ended the pool
+        return outcome
+
+    def _at_the_end(self):
         try:
-            return self._reply.take((), 0)  # what came before the end
+            return self._reply.take((), 0)  # what came before
         except queue.Empty:
-            if self._link.ended.is_set():
-                raise EOFError from None
             return False, ProcessError("terminated before the task was done")
 
     def _lost(self):
@@ -309,11 +313,16 @@ class ManagedHandle(PoolHandle):
         if self._closed.is_set():
             raise ValueError("Pool not running")
 
-    def _send(self, content, method=None, reply=None):
-        """Have the pool make a call or, with *method*, have its process call that method of the pool."""
+    def _send(self, call, reply=None):
+        """Have a worker make the *call*, (func, args, kwds)."""
         reply = reply or Reply()
-        request = _dumps(reply), _dumps(content)
-        self._requests.put(request if method is None else (*request, method))
+        self._requests.put((_dumps(reply), _dumps(call)))
+        return SharedResult(reply, self.link)
+
+    def _ask(self, method, content=None):
+        """Have the pool's process call that *method* of the pool, with the *content*: (args, kwds)."""
+        reply = Reply()
+        self._requests.put((_dumps(reply), None if content is None else _dumps(content), method))
         return SharedResult(reply, self.link)
 
     # ---- calls
@@ -322,7 +331,7 @@ class ManagedHandle(PoolHandle):
         """Have a worker call ``func(*args, **kwds)``.  Returns a SharedResult."""
         self._check_running()
         if callback or error_callback or options:
-            return self._send(((func, args, kwds), callback, error_callback, options), "apply_async")
+            return self._ask("apply_async", ((func, args, kwds, callback, error_callback), options))
         return self._send((func, tuple(args), dict(kwds)))
 
     def apply(self, func, args=(), kwds={}, **options):
@@ -341,7 +350,7 @@ class ManagedHandle(PoolHandle):
         self._check_running()
         items = list(iterable)
         if callback or error_callback or options or not items or (chunksize is not None and chunksize < 1):
-            return self._send(((func, items, chunksize), callback, error_callback, options), name + "_async")
+            return self._ask(name + "_async", ((func, items, chunksize, callback, error_callback), options))
         size = chunksize or -(-len(items) // (4 * self._processes))
         return PiecesResult(self._put_pieces(_MAPPERS[name], func, items, size))
 
@@ -372,33 +381,37 @@ class ManagedHandle(PoolHandle):
 
     def _put_pieces(self, mapper, func, items, size, tray=None):
         mapper = getattr(_stdlib, mapper)
-        return [self._send((mapper, ((func, items[at:at + size]),), {}), reply=tray and tray.place_for(at))
+        return [self._send((mapper, ((func, items[at:at + size]),), {}), tray and tray.place_for(at))
                 for at in range(0, len(items), size)]
 
     # ---- the end
 
     def close(self):
         """Have no more calls taken."""
-        self._ask("close")
+        self._have("close")
 
     def terminate(self):
         """Have the workers ended at once."""
-        self._ask("terminate")
+        self._have("terminate")
+
+    def _have(self, method):
+        if self.link.ended.is_set():
+            raise EOFError
+        if not self.link.over.is_set():
+            self._ask(method).wait()
 
     def join(self):
         """Wait until the workers have ended; after close() or terminate()."""
         link = self.link
-        if not self._closed.is_set():
+        if not self._closed.is_set() and not link.ended.is_set():
             raise ValueError("Pool is still running")
         while not call_until((link.ended,), link.over.wait, LOOK_AGAIN):
             if not runs(self._owner):
                 raise EOFError(f"process {self._owner[0]}, which had the pool, has ended")
+        if link.ended.is_set():
+            raise EOFError
 
     def describe(self):
         """Returns the repr of the pool."""
-        return self._ask("__repr__")
-
-    def _ask(self, method):
-        if self.link.ended.is_set():
-            raise EOFError
-        return self._send((), method).get()
+        text = SharedResult(self.link.last, self.link) if self.link.over.is_set() else self._ask("__repr__")
+        return text.get()

@@ -13,7 +13,7 @@ from multiprocessing.process import current_process
 
 from . import _core
 from ._crew import LOOK_AGAIN
-from ._managed_pool_handle import Link
+from ._managed_pool_handle import Link, Reply
 from ._pool_handle import Desk, identity
 from ._pool_supervisor import PoolSupervisor
 from .pool import Pool
@@ -59,18 +59,6 @@ def _put(reply, outcome):
         reply.put((False, _stdlib.MaybeEncodingError(error, outcome[1])))
 
 
-def _telling(reply, ok, callback):
-    """A callback that calls *callback*, if that is one, and puts the outcome."""
-    def tell(value):
-        try:
-            if callback:
-                callback(value)
-        finally:
-            _put(reply, (ok, value))
-
-    return tell
-
-
 class ManagedDesk(Desk):
     """The desk that also takes what else a proxy can ask for."""
 
@@ -80,19 +68,14 @@ class ManagedDesk(Desk):
         if reply is None:
             return
         try:
-            pool = self._supervisor.pool()
-            if method.endswith("_async"):
-                self._call(pool, method, reply, payload)
+            method = getattr(self._supervisor.pool(), method)
+            if payload is None:
+                reply.put((True, method()))
             else:
-                reply.put((True, getattr(pool, method)()))
+                args, options = pickle.loads(payload)
+                self._supervisor.publish(method(*args, **options), reply)
         except Exception as error:
             _put(reply, (False, error))
-
-    @staticmethod
-    def _call(pool, method, reply, payload):
-        args, callback, error_callback, options = pickle.loads(payload)
-        getattr(pool, method)(*args, callback=_telling(reply, True, callback),
-                              error_callback=_telling(reply, False, error_callback), **options)
 
 
 class ManagedSupervisor(PoolSupervisor):
@@ -156,6 +139,7 @@ class ManagedSupervisor(PoolSupervisor):
             self._put_published()
         host = self.host()
         if host is not None and host.left:
+            self.listen()  # what nobody takes is to be done all the same
             host.look()
 
     def _milliseconds(self):
@@ -166,8 +150,7 @@ class ManagedSupervisor(PoolSupervisor):
         return int(LOOK_AGAIN * 1000) if milliseconds is None else min(milliseconds, int(LOOK_AGAIN * 1000))
 
     def is_idle(self):
-        """Whether nobody waits for anything."""
-        self.crew.collect(None, 0)
+        """Whether nothing is to be done, as far as results were collected."""
         return not self._has_work() and not self._published
 
     # ---- the end
@@ -193,10 +176,11 @@ class ManagedSupervisor(PoolSupervisor):
         if self._desk is not None:
             self._desk.close()
         self._put_published()
-        _core.end(self.over)
         host = self.host()
         if host is not None:
+            host.link.last.put((True, repr(host.pool)))
             host.forget()
+        _core.end(self.over)
 
 
 class _ManagedPool(Pool):
@@ -224,8 +208,8 @@ class Host:
         pool.__init__(*args, **kwargs)
         self.supervisor = supervisor = pool._supervisor
         desk = supervisor.open_desk()
-        self.link = Link(desk.requests, desk.closed, supervisor.over, manager._ended, _core.Event(ctx=pool._ctx), identity(),
-                         supervisor.processes)
+        self.link = Link(desk.requests, desk.closed, supervisor.over, manager._ended, _core.Event(ctx=pool._ctx), Reply(),
+                         identity(), supervisor.processes)
         self._proxies = weakref.WeakSet()
         self._place = supervisor.over._offset
         _hosts[self._place] = self
@@ -246,7 +230,6 @@ class Host:
             self.end()
         elif not self.left:
             self.left = True
-            self.supervisor.listen()
             self.supervisor.wake()
 
     def end(self):

@@ -5,3 +5,5 @@ Desk: Any
 HandleResult: Any
 LOOK_AGAIN: Any
 PoolHandle: Any
+identity: Any
+runs: Any

@@ -2,15 +2,16 @@
 
 The standard types of a :class:`SyncManager` that this process has started (dict, list, set, Namespace, Value, Array, Lock, RLock,
 Semaphore, BoundedSemaphore, Condition, Event, Barrier, Queue, JoinableQueue) are proxies that are the shared object themselves: no
-call of theirs goes through the server.  Everything else does, and is the standard library's on the wire in both directions:
-types that a program registers, pools, managers that are connected to.  A remote client sees the objects in shared memory
-through the server.  Differences from the standard library:
+call of theirs goes through the server.  Nor does one of a Pool, which is in the process that asks for it.  Everything else
+does, and is the standard library's on the wire in both directions: types that a program registers, managers that are connected
+to.  A remote client sees the objects in shared memory, and the pools, through the server.  Differences from the standard library:
 
 - The server's process is started when something needs it, unless the program can tell: with an address, an initializer, types
   of its own or a subclass that overrides how the server is run, ``start()`` starts it.
 - The objects can be pickled at any time, live as long as anybody has them, and work on in other processes when the manager
   has shut down, but for calls that would have to wait, which raise EOFError; in the process of the manager all raise
   BrokenPipeError then.
+- A Pool ends with the process that asked for it, and calls its callbacks there.
 - Clients that say nothing, or garbage, are dropped; others are served meanwhile.
 """
 from ._mirror import mirror
@@ -215,8 +216,8 @@ if native("Lock") is not None:
 
 
     def _pools_are_native():
-        from ._pool_machinery import is_stock
-        return is_stock("worker")
+        from .pool import Pool, _judge
+        return not _judge.wants_machinery(Pool)
 
 
     def _maker(typeid, by_server):

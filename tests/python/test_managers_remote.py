@@ -237,6 +237,40 @@ print(d.copy())
         assert shared["b"] == 2
 
 
+USE_POOL = USE + """
+from multiprocessing.managers import PoolProxy, Token
+ours = PoolProxy(Token("Pool", address, sys.argv[3]), "pickle", manager=manager, authkey=key)
+for pool in (ours, manager.Pool(2)):
+    result = pool.apply_async(pow, (2, 3))
+    print(pool, pool.apply(abs, (-3,)), pool.map(abs, [-1, -2]), result.get(), result.ready(), result.successful())
+    print(pool.starmap_async(pow, [(2, 3)]).get(), list(pool.imap(abs, [-1, -2])), sorted(pool.imap_unordered(abs, [-1, -2])))
+    iterator = pool.imap(int, ["x", "5"])
+    try:
+        next(iterator)
+    except ValueError as exc:
+        print(exc)
+    print(next(iterator))
+    pool.close()
+    pool.join()
+    try:
+        pool.map(abs, [1])
+    except ValueError as exc:
+        print(exc)
+"""
+
+
+def test_a_pool_seen_from_afar():
+    with SyncManager(("127.0.0.1", 0), KEY) as manager, manager.Pool(2) as pool:
+        done = Plain(USE_POOL, repr(manager.address), repr(KEY), pool._token.id).finish()
+        assert done == """<multiprocessing.pool.Pool state=RUN pool_size=2> 3 [1, 2] 8 True True
+[8] [1, 2] [1, 2]
+invalid literal for int() with base 10: 'x'
+5
+Pool not running
+""" * 2
+        assert "state=CLOSE" in str(pool)
+
+
 def test_a_queue_of_its_own_server(code):
     # What most programs with a manager on another host look like.
     serve = """

@@ -1,0 +1,1 @@
+# Private, and made of classes that only the running version knows.
