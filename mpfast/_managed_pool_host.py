@@ -224,9 +224,13 @@ class Host:
 
     def look(self):
         """See whether there is anybody left; if not, end the pool."""
-        if self.pid != os.getpid() or list(self._proxies) or self._place not in _hosts:
+        if self.pid != os.getpid() or self._place not in _hosts:
             return
-        if _core.references(self.link.lease) == 1 and self.supervisor.is_idle():
+        # In this order: who unpickles a proxy here gives up the reference that came with it when it is added.
+        alone = _core.references(self.link.lease) == 1
+        if list(self._proxies):
+            return
+        if alone and self.supervisor.is_idle():
             self.end()
         elif not self.left:
             self.left = True

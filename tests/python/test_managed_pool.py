@@ -459,6 +459,25 @@ def test_of_two_pools_neither_keeps_the_other(manager):
     until(lambda: gone(pids))
 
 
+def test_references_are_counted():
+    event = mpfast.Event()
+    pickled = pickle.dumps(event)
+    assert mpfast._core.references(event) == 2
+    other = pickle.loads(pickled)
+    assert mpfast._core.references(event) == mpfast._core.references(other) == 2
+    release = fork.Event()
+    child = fork.Process(target=release.wait, args=(LONG,))
+    child.start()
+    assert mpfast._core.references(event) == 4
+    child.kill()
+    child.join(LONG)
+    until(lambda: mpfast._core.references(event) == 2)
+    del other
+    assert mpfast._core.references(event) == 1
+    with pytest.raises(TypeError, match="an Event is needed, not int"):
+        mpfast._core.references(5)
+
+
 # ---- the end of the manager
 
 WAITS = {
