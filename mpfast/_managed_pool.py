@@ -167,16 +167,19 @@ class _OfPool(Arena):
         """What to ask in this process."""
         if self._pool._is_here() and self._ends[0].is_set():
             raise_gone(self)
-        here = self._pid == os.getpid()
-        if self._shared is not None and not (here and self._keeps_own):
+        if self._shared is not None and not (self._keeps_own and self._pid == os.getpid()):
             return self._shared
-        if not here and not self._over:
-            raise EOFError(f"process {self._pid} alone has what this worker inherited")
+        self._check_home()
         return self._own
+
+    def _check_home(self):
+        if self._pid != os.getpid() and not self._over:
+            raise EOFError(f"process {self._pid} alone has what this worker inherited")
 
     def _as_shared(self):
         with self._lock:
             if self._shared is None:
+                self._check_home()
                 self._shared = self._share()
             return self._shared
 

@@ -17,7 +17,6 @@ from ._core import call_until
 from ._pool_handle import LOOK_AGAIN, HandleResult, PoolHandle, identity, runs
 from .util import register_after_fork
 
-
 _MAPPERS = {"map": "mapstar", "starmap": "starmapstar"}
 
 
@@ -25,12 +24,21 @@ def _dumps(obj):
     return bytes(ForkingPickler.dumps(obj))
 
 
+class _Lost(EOFError):
+    """The process that had what is asked for was killed."""
+
+
+def _lost(owner, what):
+    return _Lost(f"process {owner[0]}, which had the {what}, has ended")
+
+
 class Link:
     """What the proxies of a pool have in common, wherever they are.
 
     requests: the queue of the pool's desk; closed: an event, set when the pool takes no more calls; over: one that is set when its
     workers are gone and every call is answered; ended: that of its manager; lease: an event that is there to have its references
-    counted, one for each process that still has a proxy; last: a Reply, the pool's repr when it is over; owner: the pool's process; processes: how many workers it began with.
+    counted, by each process that still has a proxy; last: a Reply, the pool's repr when it is over; owner: identity() of the pool's
+    process; processes: how many workers it began with.
     """
 
     def __init__(self, requests, closed, over, ended, lease, last, owner, processes):
@@ -70,7 +78,7 @@ class Reply:
         return self._cell._offset
 
     def put(self, outcome):
-        # Of two, who put the first one was killed before it could say so, and they are the same.
+        # Of two the first one counts: who put it was killed before it could say so, and the pool took it for lost.
         self._cell.append(outcome)
         self._done.set()
 
@@ -141,7 +149,7 @@ class SharedResult(HandleResult):
             return False, ProcessError("terminated before the task was done")
 
     def _lost(self):
-        raise EOFError(f"process {self._owner[0]}, which had the pool, has ended")
+        raise _lost(self._owner, "pool")
 
 
 class PiecesResult:
@@ -248,24 +256,25 @@ class Channel:
         return self._outcomes._offset
 
     def _fill(self, iterator):
+        last = False
         try:
-            while True:
+            while not last and not self._ended.is_set():
                 try:
                     outcome = True, iterator.next()
                 except StopIteration:
                     break
-                except EOFError:
-                    if self._ended.is_set():
-                        break
-                    raise
                 except Exception as error:
                     outcome = False, error
-                try:
-                    self._outcomes.put(outcome)
-                except Exception as error:  # it cannot be pickled
-                    self._outcomes.put((False, error))
+                    last = isinstance(error, _Lost)
+                self._put(outcome)
         finally:
             _core.end(self._end)
+
+    def _put(self, outcome):
+        try:
+            self._outcomes.put(outcome)
+        except Exception as error:
+            self._outcomes.put((False, _stdlib.MaybeEncodingError(error, outcome[1])))
 
     def next(self, timeout=None):
         """Returns the next item; multiprocessing.TimeoutError after *timeout* seconds."""
@@ -279,7 +288,7 @@ class Channel:
                 if left < LOOK_AGAIN:
                     raise TimeoutError from None
                 if not runs(self._owner):
-                    raise EOFError(f"process {self._owner[0]}, which had the iterator, has ended") from None
+                    raise _lost(self._owner, "iterator") from None
         if ok:
             return value
         raise value
@@ -407,7 +416,7 @@ class ManagedHandle(PoolHandle):
             raise ValueError("Pool is still running")
         while not call_until((link.ended,), link.over.wait, LOOK_AGAIN):
             if not runs(self._owner):
-                raise EOFError(f"process {self._owner[0]}, which had the pool, has ended")
+                raise _lost(self._owner, "pool")
         if link.ended.is_set():
             raise EOFError
 

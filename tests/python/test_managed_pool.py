@@ -372,6 +372,22 @@ def test_results_of_a_child(pool):
     assert result.get(LONG) is True
 
 
+def raise_end_of_file(x):
+    raise EOFError(x)
+
+
+def test_an_iterator_of_two(pool):
+    own = pool.imap(raise_end_of_file, [1, 2])
+    other = pickle.loads(pickle.dumps(own))
+    assert [error_of(next, iterator) for iterator in (own, other, own, other)] == ["EOFError"] * 2 + ["StopIteration"] * 2
+    own = pool.imap(call_event, [(fork.Event(), fork.Event())])
+    other = pickle.loads(pickle.dumps(own))
+    with pytest.raises(mpfast.TimeoutError):
+        other.next(0)
+    pool.terminate()
+    assert {error_of(next, other), error_of(next, own)} == {"ProcessError", "StopIteration"}
+
+
 # ---- how long it lives
 
 def test_dropped(manager):
