@@ -1,8 +1,8 @@
 """Pools that a local manager makes, and what their methods return.
 
-The pool is in the process that asked for it, whose workers are children of that process, and its proxies there call the pool's own
-methods.  Proxies in other processes have a handle (:mod:`mpfast._managed_pool_handle`); what keeps the pool alive for
-them is in :mod:`mpfast._managed_pool_host`.
+The pool is in the process that asked for it, whose workers are children of that process, and its proxies there call the pool's
+own methods.  Proxies in other processes have a handle (:mod:`mpfast._managed_pool_handle`); what keeps the pool alive for them is
+in :mod:`mpfast._managed_pool_host`.
 """
 import functools
 import multiprocessing.managers as _stdlib

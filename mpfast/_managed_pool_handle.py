@@ -35,10 +35,10 @@ def _lost(owner, what):
 class Link:
     """What the proxies of a pool have in common, wherever they are.
 
-    requests: the queue of the pool's desk; closed: an event, set when the pool takes no more calls; over: one that is set when its
-    workers are gone and every call is answered; ended: that of its manager; lease: an event that is there to have its references
-    counted, by each process that still has a proxy; last: a Reply, the pool's repr when it is over; owner: identity() of the pool's
-    process; processes: how many workers it began with.
+    requests: the queue of the pool's desk; closed: an event, set when the pool takes no more calls; over: one that is set when
+    its workers are gone and every call is answered; ended: that of its manager; lease: an event that is there to have its
+    references counted, by each process that still has a proxy; last: a Reply, the pool's repr when it is over; owner: identity()
+    of the pool's process; processes: how many workers it began with.
     """
 
     def __init__(self, requests, closed, over, ended, lease, last, owner, processes):
@@ -179,7 +179,7 @@ class PiecesResult:
         return all(result.successful() for result in self._results)
 
     def get(self, timeout=None):
-        """Returns the list of the results, or raises the first exception; multiprocessing.TimeoutError after *timeout* seconds."""
+        """Returns the list of the results, or raises the first exception; multiprocessing.TimeoutError after so many seconds."""
         self.wait(timeout)
         if not self.ready():
             raise TimeoutError
