@@ -163,7 +163,9 @@ class ManagedSupervisor(PoolSupervisor):
     def terminate(self, error=None):
         super().terminate(error)
         if self._owner_pid == os.getpid():
+            self._terminated = False  # an interrupt may come before it is told
             self._finish()
+            self._terminated = True
 
     def _watch(self):
         try:
