@@ -502,6 +502,38 @@ def test_a_map_that_is_given_up_cancels_what_is_left():
     assert counter.value <= 2
 
 
+class InterruptedCrew:
+    """A crew; Ctrl-C comes before the first time that tasks are cancelled."""
+
+    def __init__(self, crew):
+        self._crew = crew
+        self._interrupts = [KeyboardInterrupt]
+
+    def __getattr__(self, name):
+        return getattr(self._crew, name)
+
+    def cancel_all(self, receiver):
+        if self._interrupts:
+            raise self._interrupts.pop()
+        return self._crew.cancel_all(receiver)
+
+
+@native
+@pytest.mark.parametrize("buffersize", [None, 50])
+def test_a_map_that_is_interrupted_while_it_is_given_up_cancels_what_is_left_all_the_same(buffersize):
+    counter = context.Value("i")
+    with Blocked() as blocked:
+        supervisor = blocked.executor._supervisor
+        crew, supervisor.crew = supervisor.crew, InterruptedCrew(supervisor.crew)
+        results = blocked.executor.map(count_up, [counter] * 50, timeout=0.05, buffersize=buffersize)
+        with pytest.raises(KeyboardInterrupt):
+            next(results)
+        supervisor.crew = crew
+        blocked.release()
+        assert blocked.executor.submit(identity, 1).result(LONG) == 1
+    assert counter.value <= 2
+
+
 def test_a_forked_child_gives_up_its_copy_of_a_map(executor, capfd):
     results = executor.map(identity, range(3))
     assert next(results) == 0

@@ -40,13 +40,8 @@ def _next_within(results, deadline):
         raise _base.TimeoutError() from None
 
 
-def _give_up(crew, results):
-    """Cancel what has not begun of *results*."""
-    try:
-        crew.cancel_all(results)
-    except RuntimeError:
-        pass  # a generator that a fork has copied: the crew is the parent's
-
+# What is not done is cancelled when one of these ends, and no interrupt may come before that, or the program would do it all
+# first: the call is to C, and with nothing in between that looks for signals, or it is made again.
 
 def iterate(crew, results, deadline):
     """Generator over *results*, a :class:`MapResults`.  What is not done is cancelled when it ends before them."""
@@ -60,7 +55,13 @@ def iterate(crew, results, deadline):
                 except StopIteration:
                     return
     finally:
-        _give_up(crew, results)
+        try:
+            crew.cancel_all(results)
+        except RuntimeError:
+            pass  # a generator that a fork has copied: the crew is the parent's
+        except BaseException:
+            crew.cancel_all(results)
+            raise
 
 
 def iterate_feeding(crew, results, deadline, feed, chunksize):
@@ -78,7 +79,13 @@ def iterate_feeding(crew, results, deadline, feed, chunksize):
             while piece:
                 yield piece.pop()
     finally:
-        _give_up(crew, results)
+        try:
+            crew.cancel_all(results)
+        except RuntimeError:
+            pass  # a generator that a fork has copied: the crew is the parent's
+        except BaseException:
+            crew.cancel_all(results)
+            raise
 
 
 def fail_at_once(error):
