@@ -154,8 +154,8 @@ class Supervisor:
     worker first; maxtasks: int or None, tasks (pieces of a map) after which a worker is replaced; max_memory: int or None,
     resident bytes above which it is, after a task; slots: int, the most workers there can ever be at a time.
 
-    Attributes: crew; workers, the list of the Process objects; processes; slots; state, one of RUN, CLOSE, TERMINATE; failure, None or
-    the exception because of which no worker is started any more.
+    Attributes: crew; workers, the list of the Process objects; processes; slots; state, one of RUN, CLOSE, TERMINATE; failure,
+    None or the exception because of which no worker is started any more.
     """
 
     thread_name = "mpfast-crew"
