@@ -27,7 +27,7 @@ if native("Lock") is not None:
     import weakref
     from multiprocessing.process import current_process
 
-    from . import _core, _managed, _managed_containers, _manager_server, connection, util
+    from . import _core, _managed, _managed_containers, _manager_server, connection, context, util
     from ._install import original
 
     _STDLIB = "multiprocessing.managers"
@@ -64,6 +64,8 @@ if native("Lock") is not None:
         @functools.wraps(_StdlibBaseManager.__init__)
         def __init__(self, *args, **kwargs):
             _StdlibBaseManager.__init__(self, *args, **kwargs)
+            if not (args[3:] and args[3] or kwargs.get("ctx")):
+                self._ctx = context._default_context.get_context()
             if self._serializer == "pickle":
                 self._Listener, self._Client = connection.Listener, connection.Client
 

@@ -709,6 +709,18 @@ def test_an_initializer():
         SyncManager().start(5)
 
 
+def test_the_server_of_a_manager_without_a_context_is_started_as_this_package_does(code):
+    assert code("""
+from mpfast.managers import BaseManager
+import mpfast, multiprocessing.forkserver
+mpfast.set_start_method("forkserver")
+with BaseManager():
+    print(multiprocessing.forkserver._forkserver._forkserver_pid)
+given = multiprocessing.get_context("spawn")
+print(BaseManager(None, None, "pickle", given)._ctx is BaseManager(ctx=given)._ctx is given)
+""") == "None\nTrue\n"
+
+
 def test_shared_memory_manager():
     with managers.SharedMemoryManager() as manager:
         memory, items = manager.SharedMemory(100), manager.ShareableList([1, "two"])
