@@ -1,6 +1,7 @@
 """Measures rows: one process for each implementation, samples taken in turn (A B C A B C ...)."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -113,7 +114,8 @@ class Worker:
         except ProcessLookupError:
             pass
         self._process.wait()
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # what one that had died was asked is in the buffer still
+            self._process.stdin.close()
         self._process.stdout.close()
         self._stderr.close()
 

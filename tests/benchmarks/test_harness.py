@@ -50,6 +50,14 @@ def test_a_dead_worker_is_a_failure_with_its_last_words():
         worker.close()
 
 
+def test_one_that_had_died_before_it_was_asked_can_be_closed():
+    worker = harness.Worker("no such implementation", quick=True)
+    worker._process.wait(30)
+    with pytest.raises(harness.WorkerFailed, match="died(.|\n)*KeyError"):
+        worker.ask(30.0, prepare="lock.with", target=0.01, n=None)
+    worker.close()
+
+
 def test_an_error_in_a_row_is_reported_and_the_worker_lives_on():
     worker = harness.Worker("stdlib", quick=True)
     try:
