@@ -9,31 +9,14 @@ from ._managed import Absent, Waiting, managed
 _BaseProxy = original("multiprocessing.managers", "BaseProxy")
 
 
-def _check_timeout(block, timeout):
-    if block and timeout < 0:
-        raise ValueError("'timeout' must be a non-negative number")
-
-
 class _Queue(Waiting):
     _native = _core.JoinableQueue
     _inside = ()
+    _ends = _core.ManagedQueue._ends
     close = Absent("close")
 
     def _make(self, manager, maxsize=0):
         _core.JoinableQueue.__init__(self, maxsize, ctx=manager._ctx)
-
-    def put(self, item, block=True, timeout=None, *, _put=_core.JoinableQueue.put):
-        if self._maxsize <= 0:
-            return _put(self, item)
-        if timeout is not None:
-            _check_timeout(block, timeout)
-        return call_until(self._ends, _put, self, item, block, timeout)
-
-    def get(self, block=True, timeout=None, *, _get=_core.JoinableQueue.get):
-        if timeout is None:
-            return call_until(self._ends, _get, self) if block else _get(self, False)
-        _check_timeout(block, timeout)
-        return call_until(self._ends, _get, self, block, timeout)
 
     def join(self):
         call_until(self._ends, _core.JoinableQueue.join, self)
@@ -54,7 +37,7 @@ class _Queue(Waiting):
 _QUEUE_METHODS = ("empty", "full", "get", "get_nowait", "join", "put", "put_nowait", "qsize", "task_done")
 
 if sys.version_info >= (3, 13):
-    from queue import Empty, Full, ShutDown
+    from queue import Empty
 
     _QUEUE_METHODS += ("shutdown",)
 
@@ -72,30 +55,6 @@ if sys.version_info >= (3, 13):
             state, self._down = state
             super().__setstate__(state)
 
-        def put(self, item, block=True, timeout=None):
-            if self._down.is_set():
-                raise ShutDown
-            if self._maxsize <= 0:
-                return _core.JoinableQueue.put(self, item)
-            if timeout is not None:
-                _check_timeout(block, timeout)
-            return self._until_shut_down(Full, _core.JoinableQueue.put, item, block, timeout)
-
-        def get(self, block=True, timeout=None):
-            if timeout is not None:
-                _check_timeout(block, timeout)
-            if self._down.is_set():
-                block = False
-            return self._until_shut_down(Empty, _core.JoinableQueue.get, block, timeout)
-
-        def _until_shut_down(self, failure, call, *args):
-            try:
-                return call_until((*self._ends, self._down), call, self, *args)
-            except (failure, EOFError):
-                if self._down.is_set():
-                    raise ShutDown from None
-                raise
-
         def shutdown(self, immediate=False):
             """Has put() raise queue.ShutDown, and get() too, when the queue is empty; immediate: drops what is in it."""
             _core.end(self._down)
@@ -110,10 +69,10 @@ if sys.version_info >= (3, 13):
 
 
 @managed("Queue")
-class _ArenaQueue(_Queue, _core.JoinableQueue, _BaseProxy):
+class _ArenaQueue(_Queue, _core.ManagedQueue, _BaseProxy):
     _exposed_ = _QUEUE_METHODS
 
 
 @managed("JoinableQueue")
-class _ArenaJoinableQueue(_Queue, _core.JoinableQueue, _BaseProxy):
+class _ArenaJoinableQueue(_Queue, _core.ManagedQueue, _BaseProxy):
     _exposed_ = _QUEUE_METHODS

@@ -44,6 +44,7 @@ static int (*const module_registrations[])(PyObject *module) = {
     mpf_barrier_register,
     mpf_message_register,
     mpf_queue_register,
+    mpf_managed_queue_register,
     mpf_connection_register,
     mpf_select_register,
     mpf_storage_register,

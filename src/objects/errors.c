@@ -104,6 +104,16 @@ mpf_errors_raise_empty(struct mpf_state *state)
     return NULL;
 }
 
+PyObject *
+mpf_errors_raise_shut_down(struct mpf_state *state)
+{
+    PyObject *shut_down = errors_of_queue(&state->queue_shut_down, "ShutDown");
+    if (shut_down != NULL) {
+        PyErr_SetNone(shut_down);
+    }
+    return NULL;
+}
+
 PyDoc_STRVAR(set_strict_doc,
 "set_strict($module, strict, /)\n--\n\n"
 "Choose what an acquire does that gets a lock whose owner was killed.\n\n"

@@ -27,4 +27,7 @@ PyObject *mpf_errors_raise_full(struct mpf_state *state, PyObject *value);
 /* Sets queue.Empty and returns NULL. */
 PyObject *mpf_errors_raise_empty(struct mpf_state *state);
 
+/* Sets queue.ShutDown, which there is from 3.13 on, and returns NULL. */
+PyObject *mpf_errors_raise_shut_down(struct mpf_state *state);
+
 #endif

@@ -1,6 +1,6 @@
 /*
  * Purpose: the type behind Queue, JoinableQueue and SimpleQueue; mpfast/queues.py gives it their names and habits.
- * queue_send.c and queue_receive.c move single items, queue_batch.c many.
+ * queue_send.c and queue_receive.c move single items, queue_batch.c many; managed_queue.c has a manager's queues.
  *
  * Layout: a block with the lane (transport/queue.h), and an end of it, which stands for this process's ability to put
  * ("_writer" in the stdlib's queues). Both are references of this process.
@@ -147,8 +147,8 @@ queue_drop_bell(struct mpf_queue_object *queue)
     MPF_UNGUARD();
 }
 
-static void
-queue_dealloc(PyObject *self)
+void
+mpf_queue_dealloc(PyObject *self)
 {
     struct mpf_queue_object *queue = mpf_queue_of(self);
     PyTypeObject *type = Py_TYPE(self);
@@ -437,7 +437,7 @@ static PyGetSetDef queue_getset[] = {
 
 static PyType_Slot queue_slots[] = {
     {Py_tp_init, queue_init},
-    {Py_tp_dealloc, queue_dealloc},
+    {Py_tp_dealloc, mpf_queue_dealloc},
     {Py_tp_traverse, mpf_shared_traverse},
     {Py_tp_methods, queue_methods},
     {Py_tp_getset, queue_getset},
@@ -454,7 +454,7 @@ static PyType_Spec queue_spec = {
 
 static PyType_Slot queue_joinable_slots[] = {
     {Py_tp_init, queue_joinable_init},
-    {Py_tp_dealloc, queue_dealloc},
+    {Py_tp_dealloc, mpf_queue_dealloc},
     {Py_tp_traverse, mpf_shared_traverse},
     {Py_tp_methods, queue_joinable_methods},
     {0, NULL},
@@ -476,5 +476,5 @@ mpf_queue_register(PyObject *module)
     if (mpf_state_add_type(module, &queue_spec, NULL, &state->queue_type) < 0) {
         return -1;
     }
-    return mpf_state_add_type(module, &queue_joinable_spec, state->queue_type, NULL);
+    return mpf_state_add_type(module, &queue_joinable_spec, state->queue_type, &state->joinable_queue_type);
 }

@@ -42,6 +42,7 @@ static inline bool mpf_queue_has_bell(const struct mpf_queue_object *queue) {
     return queue->bell.owner != 0 && queue->bell.owner == queue->base.ref.arena->self;
 }
 
+void mpf_queue_dealloc(PyObject *self);
 PyObject *mpf_queue_raise_closed(PyObject *self);
 PyObject *mpf_queue_elsewhere(PyObject *self, const char *name, PyObject *const *args, Py_ssize_t nargs,
                               PyObject *kwnames);
@@ -93,6 +94,10 @@ static inline void mpf_queue_settle(struct mpf_queue_object *queue) {
 Py_ssize_t mpf_queue_stashed(struct mpf_queue_object *queue);
 /* Whether there was such a message: *object is what is in it, or NULL with an exception. */
 bool mpf_queue_unstash(struct mpf_queue_object *queue, PyObject **object);
+
+/* put() and get() with a deadline in place of the other arguments. */
+PyObject *mpf_queue_put_item(PyObject *self, PyObject *item, int64_t deadline);
+PyObject *mpf_queue_get_item(PyObject *self, int64_t deadline);
 
 PyObject *mpf_queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *mpf_queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);

@@ -66,8 +66,8 @@ queue_give_way(struct mpf_queue_object *queue)
     Py_END_ALLOW_THREADS
 }
 
-static PyObject *
-queue_get_object(PyObject *self, int64_t deadline)
+PyObject *
+mpf_queue_get_item(PyObject *self, int64_t deadline)
 {
     struct mpf_queue_object *queue = mpf_queue_of(self);
     struct mpf_state *state = queue->base.state;
@@ -115,5 +115,5 @@ mpf_queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     if ((nargs != 0 || kwnames != NULL) && mpf_wait_parse_acquire(args, nargs, kwnames, &deadline) < 0) {
         return NULL;
     }
-    return queue_get_object(self, deadline);
+    return mpf_queue_get_item(self, deadline);
 }

@@ -106,6 +106,12 @@ queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
 }
 
 PyObject *
+mpf_queue_put_item(PyObject *self, PyObject *item, int64_t deadline)
+{
+    return queue_put_object(self, item, deadline);
+}
+
+PyObject *
 mpf_queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     MPF_QUEUE_HERE(self, "put", args, nargs, kwnames);

@@ -17,6 +17,7 @@
     X(PyObject, broken_barrier_error) /* threading's */ \
     X(PyObject, queue_full) /* the module queue's, NULL until they are raised */ \
     X(PyObject, queue_empty) \
+    X(PyObject, queue_shut_down) \
     /* types that another file of objects/ has to recognise */ \
     X(PyTypeObject, lock_type) \
     X(PyTypeObject, rlock_type) \
@@ -27,6 +28,7 @@
     X(PyTypeObject, message_type) \
     X(PyTypeObject, buffer_type) \
     X(PyTypeObject, queue_type) \
+    X(PyTypeObject, joinable_queue_type) \
     X(PyTypeObject, connection_type) \
     X(PyTypeObject, socket_connection) /* the stdlib's Connection */ \
     X(PyTypeObject, storage_type) \

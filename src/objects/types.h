@@ -15,6 +15,7 @@ int mpf_until_register(PyObject *module);
 int mpf_barrier_register(PyObject *module);
 int mpf_message_register(PyObject *module);
 int mpf_queue_register(PyObject *module);
+int mpf_managed_queue_register(PyObject *module);
 int mpf_connection_register(PyObject *module);
 int mpf_select_register(PyObject *module);
 int mpf_storage_register(PyObject *module);

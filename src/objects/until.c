@@ -16,13 +16,13 @@
 #include "memory/participant.h"
 #include "objects/shared.h"
 #include "objects/types.h"
-#include "objects/wait.h"
+#include "objects/until.h"
 
 /* The memory of an Event; NULL with an exception. */
 static struct mpf_shared *
-until_event(PyObject *module, PyObject *object)
+until_event(struct mpf_state *state, PyObject *object)
 {
-    if (!PyObject_TypeCheck(object, mpf_state_of(module)->event_type)) {
+    if (!PyObject_TypeCheck(object, state->event_type)) {
         PyErr_Format(PyExc_TypeError, "an Event is needed, not %.200s", Py_TYPE(object)->tp_name);
         return NULL;
     }
@@ -30,16 +30,18 @@ until_event(PyObject *module, PyObject *object)
     return event->shm != NULL ? event : (struct mpf_shared *)mpf_shared_missing(object);
 }
 
-static int
-until_parse(PyObject *module, PyObject *events, struct mpf_wait_ends *ends)
+int
+mpf_until_parse(struct mpf_state *state, PyObject *events, PyObject *one_more, struct mpf_wait_ends *ends)
 {
+    Py_ssize_t most = MPF_WAIT_ENDS - (one_more != NULL);
     *ends = (struct mpf_wait_ends){{NULL}};
-    if (!PyTuple_Check(events) || PyTuple_GET_SIZE(events) > MPF_WAIT_ENDS) {
-        PyErr_Format(PyExc_TypeError, "a tuple of at most %d events is needed", MPF_WAIT_ENDS);
+    if (!PyTuple_Check(events) || PyTuple_GET_SIZE(events) > most) {
+        PyErr_Format(PyExc_TypeError, "a tuple of at most %zd events is needed", most);
         return -1;
     }
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(events); i++) {
-        struct mpf_shared *event = until_event(module, PyTuple_GET_ITEM(events, i)); /* borrowed */
+    Py_ssize_t count = PyTuple_GET_SIZE(events);
+    for (Py_ssize_t i = 0; i < count + (one_more != NULL); i++) {
+        struct mpf_shared *event = until_event(state, i < count ? PyTuple_GET_ITEM(events, i) : one_more); /* borrowed */
         if (event == NULL) {
             return -1;
         }
@@ -56,7 +58,7 @@ until_call(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         PyErr_SetString(PyExc_TypeError, "call_until expected at least 2 arguments");
         return NULL;
     }
-    if (until_parse(module, args[0], &ends) < 0) {
+    if (mpf_until_parse(mpf_state_of(module), args[0], NULL, &ends) < 0) {
         return NULL;
     }
     const struct mpf_wait_ends *former = mpf_wait_until(&ends);
@@ -68,7 +70,7 @@ until_call(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 static PyObject *
 until_end(PyObject *module, PyObject *object)
 {
-    struct mpf_shared *event = until_event(module, object);
+    struct mpf_shared *event = until_event(mpf_state_of(module), object);
     if (event == NULL) {
         return NULL;
     }

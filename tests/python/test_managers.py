@@ -302,6 +302,26 @@ def test_queues(manager):
         assert tasks.empty()
 
 
+def test_queues_take_the_arguments_of_the_module_queue(manager):
+    tasks = manager.Queue()
+    tasks.put(item=1, block="yes", timeout=-1)  # there is always room: nobody looks at the timeout
+    assert tasks.get(block="yes", timeout=5.0) == 1
+    with pytest.raises(queue.Empty):
+        tasks.get(block=(), timeout=-1)
+    with pytest.raises(TypeError, match="'item'"):
+        tasks.put(block=False)
+    with pytest.raises(TypeError, match="'obj'"):
+        tasks.put(obj=1)
+    with pytest.raises(TypeError, match="unexpected keyword|invalid keyword"):
+        tasks.get(obj=1)
+    with pytest.raises(TypeError):
+        tasks.get(True, "soon")
+    bounded = manager.Queue(1)
+    bounded.put(1)
+    with pytest.raises(queue.Full):
+        bounded.put(2, block=None, timeout=-1)
+
+
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="queues have no shutdown() before 3.13")
 def test_a_queue_that_is_shut_down(manager):
     tasks = manager.Queue()
