@@ -118,3 +118,6 @@ def _tolerate(send):
 
 
 _tracker.ResourceTracker._send = _tolerate(_tracker.ResourceTracker._send)
+
+#: What ``_core.SharedMemory`` has to know: the tracker's functions, those here, and the names that are not in the table.
+_known = _stock_register, _stock_unregister, register, unregister, _made

@@ -16,6 +16,7 @@ mirror(__name__)
 
 if native("Mapping") is not None:
     import functools
+    import multiprocessing.resource_tracker as _tracker
     import multiprocessing.shared_memory as _stdlib
     import os
     import types
@@ -28,10 +29,8 @@ if native("Mapping") is not None:
     _STDLIB = "multiprocessing.shared_memory"
     _StdlibSharedMemory = original(_STDLIB, "SharedMemory")
     _StdlibShareableList = original(_STDLIB, "ShareableList")
-    _stock_make_filename = _stdlib._make_filename
     _CREATE = os.O_CREAT | os.O_EXCL | os.O_RDWR
     _map = _core.Mapping.of
-    _make = _core.Mapping.new
 
     __all__ = ["SharedMemory", "ShareableList"]
 
@@ -39,7 +38,7 @@ if native("Mapping") is not None:
     #: The default of *track*: equal to the standard library's, True, and yet to be told from a True that was passed.
     _BY_ORIGIN = 1
 
-    class SharedMemory(_StdlibSharedMemory):
+    class SharedMemory(_core.SharedMemory, _StdlibSharedMemory):
         """A block of shared memory that has a name.
 
         name: its name; None for a new one that nobody has.  create: make it (FileExistsError: the name is taken), else attach
@@ -50,9 +49,8 @@ if native("Mapping") is not None:
         ValueError: no name to attach to, or a size that is none; OSError: the memory is not to be had.
         """
 
-        _track = True
-
-        def __init__(self, name=None, create=False, size=0, *, track=_BY_ORIGIN):
+        def _begin(self, name=None, create=False, size=0, *, track=_BY_ORIGIN):
+            """What ``__init__`` does, where it is not new memory of any name."""
             if not size >= 0:
                 raise ValueError("'size' must be a positive integer")
             if create:
@@ -61,17 +59,14 @@ if native("Mapping") is not None:
                     raise ValueError("'size' must be a positive number different from zero")
             if name is None and not self._flags & os.O_EXCL:
                 raise ValueError("'name' can only be None if create=True")
-            if name is None and _stdlib._make_filename is _stock_make_filename:
-                self._fd, self._name, self._mmap, self._size, inode = _make(self._mode, size)
-            else:
-                self._open(name)
-                try:
-                    self._mmap, self._size, inode = _map(self._fd, size if create else 0)
-                except BaseException:
-                    if create:
-                        _posixshmem.shm_unlink(self._name)
-                    self.close()
-                    raise
+            self._open(name)
+            try:
+                self._mmap, self._size, inode = _map(self._fd, size if create else 0)
+            except BaseException:
+                if create:
+                    _posixshmem.shm_unlink(self._name)
+                self.close()
+                raise
             self._buf = memoryview(self._mmap)
             self._track = bool(track)
             if track and (create or track is not _BY_ORIGIN):
@@ -93,21 +88,10 @@ if native("Mapping") is not None:
                 self._name = name
                 return
 
-        def close(self):
-            """Let go of the memory in this process; the block stays.  BufferError: somebody has a view of it."""
-            if self._buf is not None:
-                self._buf.release()
-                self._buf = None
-            if self._mmap is not None:
-                self._mmap.close(self._fd)
-                self._mmap = None
-                self._fd = -1
-            elif self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+        _begin.__name__, _begin.__qualname__ = "__init__", "SharedMemory.__init__"
 
-        def unlink(self):
-            """Destroy the block: nobody can attach to it any more, and it is gone when the last process lets go of it."""
+        def _unlink(self):
+            """What ``unlink`` does, where the name is no plain one."""
             if self._name:
                 _posixshmem.shm_unlink(self._name)
                 if self._track:
@@ -117,6 +101,8 @@ if native("Mapping") is not None:
             make = _attach if type(self) is SharedMemory else type(self)
             return make, (self.name, False, self.size)
 
+
+    _core._set_shared_memory(SharedMemory, vars(_stdlib), _stdlib._make_filename, vars(_tracker), *_shared_memory_names._known)
 
     def _attach(name, create, size):
         return SharedMemory(name, create, size)

@@ -54,6 +54,7 @@ static int (*const module_registrations[])(PyObject *module) = {
     mpf_array_iterator_register,
     mpf_string_register,
     mpf_mapping_register,
+    mpf_shared_memory_register,
     mpf_names_register,
     mpf_shareable_list_register,
     mpf_dict_register,

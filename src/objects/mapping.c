@@ -18,28 +18,14 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "objects/mapping.h"
 #include "objects/types.h"
-#include "platform/process.h"
 
-#define MAPPING_NAME_BYTES 16 /* of "/psm_", eight hexadecimal digits and the zero */
-
-struct mapping_file {
-    char name[MAPPING_NAME_BYTES];
-    int fd;
-    char *base;
-    struct stat st;
-};
-
-/* The steps, without the GIL: each 0 or an errno. */
-
-/* Makes the first `bytes` of the file real pages. */
-static int
-mapping_commit(int fd, Py_ssize_t bytes)
+int
+mpf_mapping_commit(int fd, Py_ssize_t bytes)
 {
     int error = posix_fallocate(fd, 0, bytes);
     if (error == EOPNOTSUPP || error == ENOSYS) {
@@ -48,9 +34,8 @@ mapping_commit(int fd, Py_ssize_t bytes)
     return error;
 }
 
-/* Maps the whole of file->fd, unless it is empty: then file->base is NULL. */
-static int
-mapping_map(struct mapping_file *file)
+int
+mpf_mapping_map(struct mpf_mapping_file *file)
 {
     file->base = NULL;
     if (fstat(file->fd, &file->st) < 0) {
@@ -66,63 +51,8 @@ mapping_map(struct mapping_file *file)
     return 0;
 }
 
-/* Some more random bits: the kernel is asked for many at a time, and by a forked child anew. */
-static int
-mapping_random(uint32_t *number)
-{
-    static _Thread_local uint32_t numbers[16], left, forks;
-    if (left == 0 || forks != mpf_process_forks) {
-        if (getrandom(numbers, sizeof numbers, 0) != (ssize_t)sizeof numbers) {
-            return errno;
-        }
-        forks = mpf_process_forks;
-        left = sizeof numbers / sizeof *numbers;
-    }
-    *number = numbers[--left];
-    return 0;
-}
-
-/* Opens a file of a name that nobody has. */
-static int
-mapping_open_new(struct mapping_file *file, mode_t mode)
-{
-    uint32_t number = 0;
-    int error;
-    do {
-        error = mapping_random(&number);
-        if (error != 0) {
-            return error;
-        }
-        PyOS_snprintf(file->name, sizeof file->name, "/psm_%08lx", (unsigned long)number);
-        file->fd = shm_open(file->name, O_CREAT | O_EXCL | O_RDWR, mode);
-        error = file->fd < 0 ? errno : 0;
-    } while (error == EEXIST);
-    return error;
-}
-
-/* All of them, or nothing is left. */
-static int
-mapping_make(struct mapping_file *file, mode_t mode, Py_ssize_t bytes)
-{
-    int error = mapping_open_new(file, mode);
-    if (error != 0) {
-        return error;
-    }
-    error = mapping_commit(file->fd, bytes);
-    if (error == 0) {
-        error = mapping_map(file);
-    }
-    if (error != 0) {
-        shm_unlink(file->name);
-        close(file->fd);
-    }
-    return error;
-}
-
-/* Unmaps it, then closes the descriptor that comes with it (-1: none). 0; EBUSY: it has users, nothing is done; an errno of
- * close(). */
-static int
-mapping_close(struct mpf_mapping *self, int fd)
+int
+mpf_mapping_close(struct mpf_mapping *self, int fd)
 {
     int error = 0;
     Py_ssize_t users = 0;
@@ -144,9 +74,8 @@ mapping_close(struct mpf_mapping *self, int fd)
     return error;
 }
 
-/* Raises, NULL. */
-static PyObject *
-mapping_fail(int error)
+PyObject *
+mpf_mapping_fail(int error)
 {
     if (!PyErr_Occurred()) { /* by a signal handler */
         errno = error;
@@ -155,9 +84,15 @@ mapping_fail(int error)
     return NULL;
 }
 
-/* New reference to the object for what is mapped, which is unmapped where there is no memory for it. */
-static PyObject *
-mapping_wrap(PyTypeObject *type, const struct mapping_file *file)
+PyObject *
+mpf_mapping_fail_busy(void)
+{
+    PyErr_SetString(PyExc_BufferError, "cannot close exported pointers exist");
+    return NULL;
+}
+
+PyObject *
+mpf_mapping_wrap(PyTypeObject *type, const struct mpf_mapping_file *file)
 {
     struct mpf_mapping *self = (struct mpf_mapping *)type->tp_alloc(type, 0);
     if (self == NULL) {
@@ -172,7 +107,7 @@ mapping_wrap(PyTypeObject *type, const struct mapping_file *file)
 static PyObject *
 mapping_of(PyObject *class, PyObject *const *args, Py_ssize_t nargs)
 {
-    struct mapping_file file;
+    struct mpf_mapping_file file;
     int error = 0;
     if (nargs != 2) {
         PyErr_Format(PyExc_TypeError, "of() takes exactly 2 arguments (%zd given)", nargs);
@@ -185,60 +120,28 @@ mapping_of(PyObject *class, PyObject *const *args, Py_ssize_t nargs)
     }
     do {
         Py_BEGIN_ALLOW_THREADS
-        error = commit > 0 ? mapping_commit(file.fd, commit) : 0;
+        error = commit > 0 ? mpf_mapping_commit(file.fd, commit) : 0;
         if (error == 0) {
-            error = mapping_map(&file);
+            error = mpf_mapping_map(&file);
         }
         Py_END_ALLOW_THREADS
     } while (error == EINTR && PyErr_CheckSignals() == 0);
     if (error != 0) {
-        return mapping_fail(error);
+        return mpf_mapping_fail(error);
     }
     if (file.base == NULL) {
         PyErr_SetString(PyExc_ValueError, "cannot mmap an empty file");
         return NULL;
     }
-    PyObject *self = mapping_wrap((PyTypeObject *)class, &file);
+    PyObject *self = mpf_mapping_wrap((PyTypeObject *)class, &file);
     return self != NULL ? Py_BuildValue("(NnK)", self, (Py_ssize_t)file.st.st_size, (unsigned long long)file.st.st_ino) : NULL;
-}
-
-static PyObject *
-mapping_new(PyObject *class, PyObject *const *args, Py_ssize_t nargs)
-{
-    struct mapping_file file;
-    int error;
-    if (nargs != 2) {
-        PyErr_Format(PyExc_TypeError, "new() takes exactly 2 arguments (%zd given)", nargs);
-        return NULL;
-    }
-    long mode = PyLong_AsLong(args[0]);
-    Py_ssize_t bytes = mode == -1 && PyErr_Occurred() ? -1 : PyNumber_AsSsize_t(args[1], PyExc_OverflowError);
-    if (PyErr_Occurred()) {
-        return NULL;
-    }
-    do {
-        Py_BEGIN_ALLOW_THREADS
-        error = mapping_make(&file, (mode_t)mode, bytes);
-        Py_END_ALLOW_THREADS
-    } while (error == EINTR && PyErr_CheckSignals() == 0);
-    if (error != 0) {
-        return mapping_fail(error);
-    }
-    PyObject *self = mapping_wrap((PyTypeObject *)class, &file);
-    PyObject *made = self != NULL ? Py_BuildValue("(isNnK)", file.fd, file.name, self, (Py_ssize_t)file.st.st_size,
-                                                  (unsigned long long)file.st.st_ino) : NULL;
-    if (made == NULL) {
-        shm_unlink(file.name);
-        close(file.fd);
-    }
-    return made;
 }
 
 static void
 mapping_dealloc(PyObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    (void)mapping_close((struct mpf_mapping *)op, -1); /* an exported buffer would keep the object */
+    (void)mpf_mapping_close((struct mpf_mapping *)op, -1); /* an exported buffer would keep the object */
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -257,13 +160,12 @@ mapping_close_method(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
             return NULL;
         }
     }
-    int error = mapping_close((struct mpf_mapping *)op, fd);
+    int error = mpf_mapping_close((struct mpf_mapping *)op, fd);
     if (error == EBUSY) {
-        PyErr_SetString(PyExc_BufferError, "cannot close exported pointers exist");
-        return NULL;
+        return mpf_mapping_fail_busy();
     }
     if (error != 0) {
-        return mapping_fail(error);
+        return mpf_mapping_fail(error);
     }
     Py_RETURN_NONE;
 }
@@ -371,13 +273,7 @@ PyDoc_STRVAR(of_doc,
 "Map the whole file behind fd, after its first `commit` bytes were made real pages (0: it is taken as it is).\n\n"
 "Returns (mapping, size in bytes, inode number).  OSError: the memory is not to be had; ValueError: the file is empty.");
 
-PyDoc_STRVAR(new_doc,
-"new($type, mode, bytes, /)\n--\n\n"
-"Make a file with a new name, so many bytes of real pages, and map it.\n\n"
-"Returns (descriptor, name with a slash before it, mapping, size in bytes, inode number).  OSError: it is not to be had.");
-
 static PyMethodDef mapping_methods[] = {
-    {"new", (PyCFunction)(void (*)(void))mapping_new, METH_FASTCALL | METH_CLASS, new_doc},
     {"of", (PyCFunction)(void (*)(void))mapping_of, METH_FASTCALL | METH_CLASS, of_doc},
     {"close", (PyCFunction)(void (*)(void))mapping_close_method, METH_FASTCALL,
      "close($self, fd=-1, /)\n--\n\nUnmap it and close the descriptor, if one is given.  BufferError: somebody has a view of it."},

@@ -3,6 +3,7 @@
 #define MPF_OBJECTS_MAPPING_H
 
 #include <stdbool.h>
+#include <sys/stat.h>
 
 #include "objects/state.h"
 
@@ -12,6 +13,29 @@ struct mpf_mapping {
     Py_ssize_t size;
     _Atomic Py_ssize_t users; /* exported buffers and pins; -1 once it is closed */
 };
+
+struct mpf_mapping_file {
+    int fd;
+    char *base;
+    struct stat st;
+};
+
+/* Without the GIL: makes the first `bytes` of the file real pages. 0 or an errno. */
+int mpf_mapping_commit(int fd, Py_ssize_t bytes);
+
+/* Without the GIL: maps the whole of file->fd, unless it is empty: then file->base is NULL. 0 or an errno. */
+int mpf_mapping_map(struct mpf_mapping_file *file);
+
+/* New reference to the object for what is mapped, which is unmapped where there is no memory for it. */
+PyObject *mpf_mapping_wrap(PyTypeObject *type, const struct mpf_mapping_file *file);
+
+/* Unmaps it, then closes the descriptor that comes with it (-1: none). 0; EBUSY: it has users, nothing is done; an errno of
+ * close(). */
+int mpf_mapping_close(struct mpf_mapping *self, int fd);
+
+/* Raises OSError, unless something else was raised, or BufferError; NULL. */
+PyObject *mpf_mapping_fail(int error);
+PyObject *mpf_mapping_fail_busy(void);
 
 /* Keeps the mapping where it is until mpf_mapping_unpin(). False: it is closed. */
 static inline bool
@@ -30,7 +54,7 @@ mpf_mapping_pin(struct mpf_mapping *self)
 static inline void
 mpf_mapping_unpin(struct mpf_mapping *self)
 {
-    atomic_fetch_sub_explicit(&self->users, 1, memory_order_release); /* pairs with the acquire in mapping_close() */
+    atomic_fetch_sub_explicit(&self->users, 1, memory_order_release); /* pairs with the acquire in mpf_mapping_close() */
 }
 
 #endif

@@ -18,15 +18,19 @@
 #include <unistd.h>
 
 #include "objects/errors.h"
-#include "objects/state.h"
+#include "objects/names.h"
 #include "objects/types.h"
+#include "platform/clock.h"
 #include "platform/names.h"
+
+#define NAMES_READ_FOR_NS (30 * 1000) /* so long it is taken for granted that a tracker which was there is there */
 
 struct names_object {
     PyObject_HEAD
     struct mpf_names_shm *shm;
     int fd;   /* -1 once it is bound */
     int pipe; /* -1 before */
+    _Atomic int64_t read_until;
 };
 
 static PyObject *
@@ -87,6 +91,61 @@ names_bind(PyObject *op, PyObject *pipe)
     Py_RETURN_NONE;
 }
 
+/* Whether somebody reads the pipe. That he has just ended is noticed a little later, as where he ends right afterwards. */
+static bool
+names_is_read(struct names_object *self)
+{
+    int64_t now = mpf_clock_now();
+    if (now < atomic_load_explicit(&self->read_until, memory_order_relaxed)) {
+        return true;
+    }
+    bool is_read = mpf_names_is_read(self->pipe);
+    atomic_store_explicit(&self->read_until, is_read ? now + NAMES_READ_FOR_NS : 0, memory_order_relaxed);
+    return is_read;
+}
+
+/* Whether the table is that of the tracker behind the descriptor, and has the name now. */
+static bool
+names_note_in(struct names_object *self, PyObject *pipe, const char *name, uint64_t inode)
+{
+    bool bound = self->pipe >= 0 && PyLong_Check(pipe) && PyLong_AsLong(pipe) == self->pipe;
+    return bound && names_is_read(self) && mpf_names_note(self->shm, name, inode) == 0;
+}
+
+/* New reference to the tracker's table; NULL, maybe with an exception, where it has none. */
+static struct names_object *
+names_of(struct mpf_state *state, PyObject *tracker, PyObject *attribute)
+{
+    PyObject *names = tracker != NULL ? PyObject_GetAttr(tracker, attribute) : NULL;
+    if (names == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+    }
+    if (names != NULL && !Py_IS_TYPE(names, state->names_type)) {
+        Py_CLEAR(names);
+    }
+    return (struct names_object *)names;
+}
+
+bool
+mpf_names_note_for(struct mpf_state *state, PyObject *tracker, PyObject *names, PyObject *fd, const char *name, uint64_t inode)
+{
+    struct names_object *table = names_of(state, tracker, names);
+    PyObject *pipe = table != NULL ? PyObject_GetAttr(tracker, fd) : NULL;
+    bool noted = pipe != NULL && names_note_in(table, pipe, name, inode);
+    Py_XDECREF(pipe);
+    Py_XDECREF(table);
+    return noted;
+}
+
+bool
+mpf_names_forget_for(struct mpf_state *state, PyObject *tracker, PyObject *names, const char *name)
+{
+    struct names_object *table = names_of(state, tracker, names);
+    bool found = table != NULL && mpf_names_forget(table->shm, name);
+    Py_XDECREF(table);
+    return found;
+}
+
 static PyObject *
 names_note(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -101,9 +160,7 @@ names_note(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     }
     Py_ssize_t length;
     const char *name = PyUnicode_IS_ASCII(args[0]) ? PyUnicode_AsUTF8AndSize(args[0], &length) : NULL;
-    bool bound = self->pipe >= 0 && PyLong_Check(args[2]) && PyLong_AsLong(args[2]) == self->pipe;
-    bool noted = name != NULL && bound && mpf_names_is_read(self->pipe) && strlen(name) == (size_t)length &&
-                 mpf_names_note(self->shm, name, inode) == 0;
+    bool noted = name != NULL && strlen(name) == (size_t)length && names_note_in(self, args[2], name, inode);
     return PyErr_Occurred() ? NULL : PyBool_FromLong(noted);
 }
 
@@ -152,5 +209,5 @@ static PyType_Spec names_spec = {
 int
 mpf_names_register(PyObject *module)
 {
-    return mpf_state_add_type(module, &names_spec, NULL, NULL);
+    return mpf_state_add_type(module, &names_spec, NULL, &mpf_state_of(module)->names_type);
 }

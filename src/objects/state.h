@@ -40,6 +40,9 @@
     X(PyTypeObject, crew_type) \
     X(PyTypeObject, job_type) \
     X(PyTypeObject, mapping_type) \
+    X(PyTypeObject, names_type) \
+    X(PyObject, shared_memory_known) /* tuples: see shared_memory.c */ \
+    X(PyObject, shared_memory_words) \
     X(PyObject, shareable_list_original) /* the stdlib's ShareableList */ \
     X(PyTypeObject, dict_type) \
     X(PyTypeObject, list_type) \

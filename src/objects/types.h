@@ -25,6 +25,7 @@ int mpf_array_register(PyObject *module);
 int mpf_array_iterator_register(PyObject *module);
 int mpf_string_register(PyObject *module);
 int mpf_mapping_register(PyObject *module);
+int mpf_shared_memory_register(PyObject *module);
 int mpf_names_register(PyObject *module);
 int mpf_shareable_list_register(PyObject *module);
 int mpf_dict_register(PyObject *module);

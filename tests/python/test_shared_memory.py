@@ -1,5 +1,7 @@
 """SharedMemory: the standard library's names, errors and memory; nothing lost to a process that merely looked."""
 import errno
+import gc
+import inspect
 import multiprocessing.shared_memory
 import os
 import pathlib
@@ -7,6 +9,8 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
+from multiprocessing import resource_tracker
 
 import pytest
 
@@ -177,6 +181,115 @@ def test_the_maker_of_names_can_be_replaced(memory, monkeypatch):
     assert other.name == f"psm_mpfast{os.getpid()}"
     other.close()
     other.unlink()
+
+
+def test_the_functions_of_the_tracker_can_be_replaced(monkeypatch):
+    said = []
+    for name in ("register", "unregister"):
+        monkeypatch.setattr(resource_tracker, name, lambda *args, name=name: said.append((name, *args)))
+    memory = SharedMemory(create=True, size=1)
+    memory.close()
+    assert said == [("register", memory._name, "shared_memory")]
+    memory.unlink()
+    assert said[1:] == [("unregister", memory._name, "shared_memory")]
+
+
+def test_arguments():
+    for make in (lambda: SharedMemory(None, True, 5), lambda: SharedMemory(create=True, size=5, track=True),
+                 lambda: SharedMemory(size=5, create=1, name=None, track=False)):
+        memory = make()
+        assert memory.size == len(memory.buf) == 5
+        memory.close()
+        memory.unlink()
+    with pytest.raises(TypeError, match=r"__init__\(\) got an unexpected keyword argument 'bytes'"):
+        SharedMemory(create=True, bytes=5)
+    with pytest.raises(TypeError, match="positional"):
+        SharedMemory(None, True, 5, False)
+    assert str(inspect.signature(SharedMemory.__init__)) == "(self, /, name=None, create=False, size=0, *, track=True)"
+
+
+def test_more_than_a_size_can_be():
+    with pytest.raises((OverflowError, OSError, ValueError)):
+        SharedMemory(create=True, size=2 ** 70)
+
+
+def test_the_mode_of_the_class(monkeypatch):
+    monkeypatch.setattr(SharedMemory, "_mode", 0o640)
+    memory = SharedMemory(create=True, size=1)
+    assert (DIRECTORY / memory.name).stat().st_mode & 0o777 == 0o640
+    memory.close()
+    memory.unlink()
+
+
+def test_what_was_not_made():
+    memory = SharedMemory.__new__(SharedMemory)
+    assert (memory.buf, memory._fd, memory._name) == (None, -1, None)
+    memory.close()
+    memory.unlink()
+
+
+def test_made_twice_by_one_object():
+    memory = SharedMemory(create=True, size=1)
+    former, descriptor = memory._name, memory._fd
+    memory.__init__(create=True, size=2)
+    assert memory.size == 2 and memory._name != former
+    memory.close()
+    memory.unlink()
+    os.close(descriptor)
+    SharedMemory(former[1:]).unlink()
+
+
+class Counted(SharedMemory):
+    closed = 0
+
+    def close(self):
+        Counted.closed += 1
+        super().close()
+
+
+def test_dropped():
+    memory = Counted(create=True, size=1)
+    descriptor = memory._fd
+    memory.unlink()
+    del memory
+    gc.collect()
+    assert Counted.closed == 1
+    with pytest.raises(OSError):
+        os.fstat(descriptor)
+
+
+def test_dropped_while_somebody_has_a_view(capsys, monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(unraisable.exc_type))
+    memory = SharedMemory(create=True, size=1)
+    descriptor, view = memory._fd, memoryview(memory.buf)
+    kept = memoryview(memory._mmap)
+    memory.unlink()
+    del memory
+    gc.collect()
+    assert said == [BufferError]
+    view.release()
+    kept[0] = 1
+    kept.release()
+    os.close(descriptor)
+
+
+def test_closed_by_several_threads_at_once():
+    for _ in range(50):
+        memory = SharedMemory(create=True, size=1)
+        barrier = threading.Barrier(3)
+
+        def close():
+            barrier.wait()
+            memory.close()
+
+        threads = [threading.Thread(target=close) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert memory.buf is None and memory._mmap is None
+        memory.unlink()
 
 
 # Other processes: plain ones have nothing but the standard library.
