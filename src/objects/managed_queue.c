@@ -192,10 +192,30 @@ static PyMethodDef managed_queue_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyMemberDef managed_queue_members[] = {
-    {"_ends", Py_T_OBJECT_EX, offsetof(struct managed_queue_object, ends), 0, NULL},
-    {"_down", Py_T_OBJECT_EX, offsetof(struct managed_queue_object, down), 0, NULL},
-    {NULL, 0, 0, 0, NULL},
+/* An attribute that is None until it is set: a manager's server looks at every attribute of what it serves. */
+static PyObject *
+managed_queue_look(PyObject *op, void *offset)
+{
+    PyObject *value = *(PyObject **)((char *)op + (uintptr_t)offset); /* borrowed */
+    return Py_NewRef(value != NULL ? value : Py_None);
+}
+
+static int
+managed_queue_set(PyObject *op, PyObject *value, void *offset)
+{
+    PyObject **slot = (PyObject **)((char *)op + (uintptr_t)offset);
+    if (value == NULL || *slot != NULL) {
+        PyErr_SetString(PyExc_AttributeError, "is set once");
+        return -1;
+    }
+    *slot = Py_NewRef(value);
+    return 0;
+}
+
+static PyGetSetDef managed_queue_getset[] = {
+    {"_ends", managed_queue_look, managed_queue_set, NULL, (void *)offsetof(struct managed_queue_object, ends)},
+    {"_down", managed_queue_look, managed_queue_set, NULL, (void *)offsetof(struct managed_queue_object, down)},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot managed_queue_slots[] = {
@@ -203,7 +223,7 @@ static PyType_Slot managed_queue_slots[] = {
     {Py_tp_traverse, managed_queue_traverse},
     {Py_tp_clear, managed_queue_clear},
     {Py_tp_methods, managed_queue_methods},
-    {Py_tp_members, managed_queue_members},
+    {Py_tp_getset, managed_queue_getset},
     {0, NULL},
 };
 
