@@ -15,51 +15,22 @@
 #include <Python.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "objects/mapping.h"
 #include "objects/types.h"
 
 int
-mpf_mapping_commit(int fd, Py_ssize_t bytes)
-{
-    int error = posix_fallocate(fd, 0, bytes);
-    if (error == EOPNOTSUPP || error == ENOSYS) {
-        error = ftruncate(fd, bytes) < 0 ? errno : 0;
-    }
-    return error;
-}
-
-int
-mpf_mapping_map(struct mpf_mapping_file *file)
-{
-    file->base = NULL;
-    if (fstat(file->fd, &file->st) < 0) {
-        return errno;
-    }
-    if (file->st.st_size > 0) {
-        void *base = mmap(NULL, (size_t)file->st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, file->fd, 0);
-        if (base == MAP_FAILED) {
-            return errno;
-        }
-        file->base = base;
-    }
-    return 0;
-}
-
-int
 mpf_mapping_close(struct mpf_mapping *self, int fd)
 {
-    int error = 0;
+    int rc = 0;
     Py_ssize_t users = 0;
     /* Acquire: pairs with the release of mpf_mapping_unpin(), so that the last access is over before the unmapping. */
     if (!atomic_compare_exchange_strong_explicit(&self->users, &users, -1, memory_order_acquire, memory_order_relaxed)) {
         if (users >= 0) {
-            return EBUSY;
+            return -EBUSY;
         }
     }
     Py_BEGIN_ALLOW_THREADS
@@ -68,47 +39,50 @@ mpf_mapping_close(struct mpf_mapping *self, int fd)
         self->base = NULL;
     }
     if (fd >= 0 && close(fd) < 0) {
-        error = errno;
+        rc = -errno;
     }
     Py_END_ALLOW_THREADS
-    return error;
+    return rc;
 }
 
 PyObject *
-mpf_mapping_fail(int error)
+mpf_mapping_fail(int rc)
 {
     if (!PyErr_Occurred()) { /* by a signal handler */
-        errno = error;
+        errno = -rc;
         PyErr_SetFromErrno(PyExc_OSError);
     }
     return NULL;
 }
 
 PyObject *
-mpf_mapping_fail_busy(void)
+mpf_mapping_fail_to_close(int rc)
 {
+    if (rc != -EBUSY) {
+        return mpf_mapping_fail(rc);
+    }
     PyErr_SetString(PyExc_BufferError, "cannot close exported pointers exist");
     return NULL;
 }
 
 PyObject *
-mpf_mapping_wrap(PyTypeObject *type, const struct mpf_mapping_file *file)
+mpf_mapping_wrap(PyTypeObject *type, const struct mpf_named *file)
 {
     struct mpf_mapping *self = (struct mpf_mapping *)type->tp_alloc(type, 0);
     if (self == NULL) {
-        munmap(file->base, (size_t)file->st.st_size);
+        munmap(file->base, file->bytes);
         return NULL;
     }
     self->base = file->base;
-    self->size = (Py_ssize_t)file->st.st_size;
+    self->size = (Py_ssize_t)file->bytes;
     return (PyObject *)self;
 }
 
 static PyObject *
 mapping_of(PyObject *class, PyObject *const *args, Py_ssize_t nargs)
 {
-    struct mpf_mapping_file file;
-    int error = 0;
+    struct mpf_named file;
+    int rc = 0;
     if (nargs != 2) {
         PyErr_Format(PyExc_TypeError, "of() takes exactly 2 arguments (%zd given)", nargs);
         return NULL;
@@ -120,21 +94,21 @@ mapping_of(PyObject *class, PyObject *const *args, Py_ssize_t nargs)
     }
     do {
         Py_BEGIN_ALLOW_THREADS
-        error = commit > 0 ? mpf_mapping_commit(file.fd, commit) : 0;
-        if (error == 0) {
-            error = mpf_mapping_map(&file);
+        rc = commit > 0 ? mpf_named_commit(file.fd, commit) : 0;
+        if (rc == 0) {
+            rc = mpf_named_map(&file);
         }
         Py_END_ALLOW_THREADS
-    } while (error == EINTR && PyErr_CheckSignals() == 0);
-    if (error != 0) {
-        return mpf_mapping_fail(error);
+    } while (rc == -EINTR && PyErr_CheckSignals() == 0);
+    if (rc < 0) {
+        return mpf_mapping_fail(rc);
     }
     if (file.base == NULL) {
         PyErr_SetString(PyExc_ValueError, "cannot mmap an empty file");
         return NULL;
     }
     PyObject *self = mpf_mapping_wrap((PyTypeObject *)class, &file);
-    return self != NULL ? Py_BuildValue("(NnK)", self, (Py_ssize_t)file.st.st_size, (unsigned long long)file.st.st_ino) : NULL;
+    return self != NULL ? Py_BuildValue("(NnK)", self, (Py_ssize_t)file.bytes, (unsigned long long)file.inode) : NULL;
 }
 
 static void
@@ -160,12 +134,9 @@ mapping_close_method(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
             return NULL;
         }
     }
-    int error = mpf_mapping_close((struct mpf_mapping *)op, fd);
-    if (error == EBUSY) {
-        return mpf_mapping_fail_busy();
-    }
-    if (error != 0) {
-        return mpf_mapping_fail(error);
+    int rc = mpf_mapping_close((struct mpf_mapping *)op, fd);
+    if (rc < 0) {
+        return mpf_mapping_fail_to_close(rc);
     }
     Py_RETURN_NONE;
 }

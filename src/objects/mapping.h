@@ -3,9 +3,9 @@
 #define MPF_OBJECTS_MAPPING_H
 
 #include <stdbool.h>
-#include <sys/stat.h>
 
 #include "objects/state.h"
+#include "platform/named.h"
 
 struct mpf_mapping {
     PyObject_HEAD
@@ -14,28 +14,16 @@ struct mpf_mapping {
     _Atomic Py_ssize_t users; /* exported buffers and pins; -1 once it is closed */
 };
 
-struct mpf_mapping_file {
-    int fd;
-    char *base;
-    struct stat st;
-};
-
-/* Without the GIL: makes the first `bytes` of the file real pages. 0 or an errno. */
-int mpf_mapping_commit(int fd, Py_ssize_t bytes);
-
-/* Without the GIL: maps the whole of file->fd, unless it is empty: then file->base is NULL. 0 or an errno. */
-int mpf_mapping_map(struct mpf_mapping_file *file);
-
 /* New reference to the object for what is mapped, which is unmapped where there is no memory for it. */
-PyObject *mpf_mapping_wrap(PyTypeObject *type, const struct mpf_mapping_file *file);
+PyObject *mpf_mapping_wrap(PyTypeObject *type, const struct mpf_named *file);
 
-/* Unmaps it, then closes the descriptor that comes with it (-1: none). 0; EBUSY: it has users, nothing is done; an errno of
+/* Unmaps it, then closes the descriptor that comes with it (-1: none). 0; -EBUSY: it has users, nothing is done; -errno of
  * close(). */
 int mpf_mapping_close(struct mpf_mapping *self, int fd);
 
-/* Raises OSError, unless something else was raised, or BufferError; NULL. */
-PyObject *mpf_mapping_fail(int error);
-PyObject *mpf_mapping_fail_busy(void);
+/* Raise OSError, unless something else was raised; for what mpf_mapping_close() says, BufferError where that is it. NULL. */
+PyObject *mpf_mapping_fail(int rc);
+PyObject *mpf_mapping_fail_to_close(int rc);
 
 /* Keeps the mapping where it is until mpf_mapping_unpin(). False: it is closed. */
 static inline bool

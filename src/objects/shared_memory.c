@@ -24,7 +24,6 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "objects/guard.h"
@@ -32,9 +31,7 @@
 #include "objects/names.h"
 #include "objects/shared.h"
 #include "objects/types.h"
-#include "platform/process.h"
-
-#define NEW_NAME_BYTES 16 /* of "/psm_", eight hexadecimal digits and the zero */
+#include "platform/named.h"
 
 struct shared_memory {
     PyObject_HEAD
@@ -97,85 +94,21 @@ is_in(PyObject *namespace, PyObject *name, PyObject *object)
 
 /* ---- making ---- */
 
-struct new_memory {
-    struct mpf_mapping_file file;
-    char name[NEW_NAME_BYTES];
-};
-
-/* Some more random bits: the kernel is asked for many at a time, and by a forked child anew. 0 or an errno. */
-static int
-new_random(uint32_t *number)
-{
-    static _Thread_local uint32_t numbers[16], left, forks;
-    if (left == 0 || forks != mpf_process_forks) {
-        if (getrandom(numbers, sizeof numbers, 0) != (ssize_t)sizeof numbers) {
-            return errno;
-        }
-        forks = mpf_process_forks;
-        left = sizeof numbers / sizeof *numbers;
-    }
-    *number = numbers[--left];
-    return 0;
-}
-
-/* Opens a file of a name that nobody has. 0 or an errno. */
-static int
-new_open(struct new_memory *made, mode_t mode)
-{
-    uint32_t number = 0;
-    int error;
-    do {
-        error = new_random(&number);
-        if (error != 0) {
-            return error;
-        }
-        PyOS_snprintf(made->name, sizeof made->name, "/psm_%08lx", (unsigned long)number);
-        made->file.fd = shm_open(made->name, O_CREAT | O_EXCL | O_RDWR, mode);
-        error = made->file.fd < 0 ? errno : 0;
-    } while (error == EEXIST);
-    return error;
-}
-
-static void
-new_undo(struct new_memory *made)
-{
-    shm_unlink(made->name);
-    close(made->file.fd);
-}
-
-/* All of it, or nothing is left. Without the GIL. 0 or an errno. */
-static int
-new_make(struct new_memory *made, mode_t mode, Py_ssize_t bytes)
-{
-    int error = new_open(made, mode);
-    if (error != 0) {
-        return error;
-    }
-    error = mpf_mapping_commit(made->file.fd, bytes);
-    if (error == 0) {
-        error = mpf_mapping_map(&made->file);
-    }
-    if (error != 0) {
-        new_undo(made);
-    }
-    return error;
-}
-
 /* Has the tracker unlink the name at the end. 0, or -1 with an exception. */
 static int
-new_note(struct shared_memory *self, const struct new_memory *made)
+new_note(struct shared_memory *self, const struct mpf_named *made)
 {
     struct mpf_state *state = self->state;
     PyObject *tracker = known(state, KNOWN_TRACKER);
     if (is_in(tracker, word(state, WORD_register), known(state, KNOWN_REGISTER)) &&
         mpf_names_note_for(state, PyDict_GetItemWithError(tracker, word(state, WORD__resource_tracker)), word(state, WORD__names),
-                           word(state, WORD__fd), made->name, made->file.st.st_ino)) {
+                           word(state, WORD__fd), made->name, made->inode)) {
         return 0;
     }
     if (PyErr_Occurred()) {
         return -1;
     }
-    PyObject *inode = PyLong_FromUnsignedLongLong(made->file.st.st_ino);
+    PyObject *inode = PyLong_FromUnsignedLongLong(made->inode);
     PyObject *done = inode != NULL ? PyObject_CallFunctionObjArgs(known(state, KNOWN_NOTE), self->name, inode, NULL) : NULL;
     Py_XDECREF(inode);
     Py_XDECREF(done);
@@ -203,24 +136,24 @@ set_all(struct shared_memory *self, PyObject *name, PyObject *mapping, PyObject 
 static int
 shared_memory_make(struct shared_memory *self, long mode, Py_ssize_t bytes, PyObject *track)
 {
-    struct new_memory made;
-    int error;
+    struct mpf_named made;
+    int rc;
     do {
         Py_BEGIN_ALLOW_THREADS
-        error = new_make(&made, (mode_t)mode, bytes);
+        rc = mpf_named_create(&made, (mode_t)mode, bytes);
         Py_END_ALLOW_THREADS
-    } while (error == EINTR && PyErr_CheckSignals() == 0);
-    if (error != 0) {
-        mpf_mapping_fail(error);
+    } while (rc == -EINTR && PyErr_CheckSignals() == 0);
+    if (rc < 0) {
+        mpf_mapping_fail(rc);
         return -1;
     }
-    PyObject *mapping = mpf_mapping_wrap(self->state->mapping_type, &made.file);
+    PyObject *mapping = mpf_mapping_wrap(self->state->mapping_type, &made);
     PyObject *buf = mapping != NULL ? PyMemoryView_FromObject(mapping) : NULL;
     if (!set_all(self, PyUnicode_FromString(made.name), mapping, buf, PyLong_FromSsize_t(bytes))) {
-        new_undo(&made);
+        mpf_named_discard(&made);
         return -1;
     }
-    self->fd = made.file.fd;
+    self->fd = made.fd;
     self->flags = O_CREAT | O_EXCL | O_RDWR;
     Py_XSETREF(self->track, Py_NewRef(track));
     return track == Py_True ? new_note(self, &made) : 0;
@@ -365,17 +298,15 @@ static int
 close_mapping(struct shared_memory *self, PyObject *mapping)
 {
     int fd = take_descriptor(self);
-    int error = mpf_mapping_close((struct mpf_mapping *)mapping, fd);
-    if (error == EBUSY) {
+    int rc = mpf_mapping_close((struct mpf_mapping *)mapping, fd);
+    if (rc == -EBUSY) {
         Py_XSETREF(self->mmap, mapping); /* the reference moves back */
-        self->fd = fd;
-        mpf_mapping_fail_busy();
-        return -1;
+    } else {
+        Py_DECREF(mapping);
     }
-    Py_DECREF(mapping);
-    if (error != 0) {
+    if (rc < 0) {
         self->fd = fd;
-        mpf_mapping_fail(error);
+        mpf_mapping_fail_to_close(rc);
         return -1;
     }
     return 0;
