@@ -106,55 +106,6 @@ def put_off_no_more(placed, given):
             del vars(module)[attribute]
 
 
-class _Package(type(sys)):
-    """This package in a child: its modules can be imported, and what its ``__init__`` makes is there when it is asked for."""
-
-    def __getattr__(self, name):
-        # The import system asks for a module here before it looks for its file.
-        if name[:1] == "_" and name not in ("__all__", "__version__") or not _complete(self):
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        return getattr(self, name)
-
-    def __dir__(self):
-        _complete(self)
-        return sorted(vars(self)) if type(self) is _Package else dir(self)
-
-
-def _place_package():
-    """Put this package into ``sys.modules`` without running its ``__init__``."""
-    from _frozen_importlib_external import SourceFileLoader, spec_from_file_location
-    directory = os.path.dirname(__file__)
-    name, path = os.path.basename(directory), os.path.join(directory, "__init__.py")
-    spec = spec_from_file_location(name, path, loader=SourceFileLoader(name, path), submodule_search_locations=[directory])
-    package = sys.modules[name] = _Package(name)
-    vars(package).update(__file__=path, __path__=spec.submodule_search_locations, __loader__=spec.loader, __spec__=spec,
-                         __package__=name, __cached__=spec.cached)
-
-
-def _complete(package):
-    """Run the ``__init__`` of *package*.  Returns whether that is done: not for who is asked for by it, and asks for something.
-
-    Other threads wait, but not where the one that runs it waits for them: they see what the import system shows then.
-    """
-    from _frozen_importlib import _DeadlockError, _ModuleLockManager
-    spec = package.__spec__
-    try:
-        with _ModuleLockManager(package.__name__):
-            if type(package) is not _Package:
-                return True
-            if getattr(spec, "_initializing", False):
-                return False
-            spec._initializing = True  # an import that comes now waits for the lock
-            try:
-                spec.loader.exec_module(package)
-                package.__class__ = type(sys)
-            finally:
-                spec._initializing = False
-            return True
-    except _DeadlockError:
-        return False
-
-
 def main(data, parent, tracker, follow):
     """Be the process that *data* describes, a file that two pickles can be read from.
 
@@ -169,8 +120,6 @@ def main(data, parent, tracker, follow):
     if collecting:
         gc.enable()
     sys.meta_path.insert(0, _TrackerFinder(tracker))
-    if "mpfast" not in sys.modules:  # something that runs at every start may have imported it
-        _place_package()
     sentinel = parent_sentinel(parent)
     process = load(data, parent if follow else None)
     sys.exit(process._bootstrap(sentinel))

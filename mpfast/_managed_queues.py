@@ -13,7 +13,7 @@ class _Queue(Waiting):
     _native = _core.JoinableQueue
     _inside = ()
     _ends = _core.ManagedQueue._ends
-    close = Absent("close")
+    close, put_many, get_many = Absent("close"), Absent("put_many"), Absent("get_many")
 
     def _make(self, manager, maxsize=0):
         _core.JoinableQueue.__init__(self, maxsize, ctx=manager._ctx)

@@ -21,8 +21,15 @@ _KIND = "shared_memory"
 _DIRECTORY = "/dev/shm"
 _LONGEST = 200  # characters of a name in a message of the simple form
 
-_stock_register = _tracker.register
-_stock_unregister = _tracker.unregister
+
+def _stock(name):
+    """The tracker's function of that name, which is what the module has unless a program has replaced it."""
+    there, genuine = getattr(_tracker, name), getattr(_tracker._resource_tracker, name)
+    return there if there == genuine else genuine
+
+
+_stock_register = _stock("register")
+_stock_unregister = _stock("unregister")
 _made: dict = {}  # name -> inode, of what this process has sent to the tracker and not unlinked
 _made_by = 0  # the process that _made is about
 
@@ -100,7 +107,7 @@ def _forget_the_unlinked():
     for name, inode in list(_made.items()):
         try:
             there = os.stat(_DIRECTORY + name).st_ino == inode
-        except OSError:
+        except (OSError, ValueError):
             there = False
         if not there:
             unregister(name)

@@ -123,7 +123,7 @@ def _class(resource_tracker, base):
         path = os.path.join(os.path.dirname(__file__), "_tracker_main.py")
         try:
             if core is not None and os.path.isfile(path):
-                return core.Names(), f"exec(compile(open({path!r},'rb').read(),{path!r},'exec'))"
+                return core.Names(), f"f=open({path!r},'rb');c=f.read();f.close();exec(compile(c,{path!r},'exec'))"
         except (AttributeError, OSError):
             pass
         return None, ""

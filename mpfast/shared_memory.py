@@ -19,6 +19,7 @@ if native("Mapping") is not None:
     import multiprocessing.resource_tracker as _tracker
     import multiprocessing.shared_memory as _stdlib
     import os
+    import sys
     import types
 
     import _posixshmem
@@ -38,6 +39,76 @@ if native("Mapping") is not None:
     #: The default of *track*: equal to the standard library's, True, and yet to be told from a True that was passed.
     _BY_ORIGIN = 1
 
+    # What C does not: other than new memory of any name, for an object of this very class.
+
+    def _begin(self, name=None, create=False, size=0, *, track=_BY_ORIGIN):
+        if not size >= 0:
+            raise ValueError("'size' must be a positive integer")
+        if create:
+            self._flags = _CREATE
+            if size == 0:
+                raise ValueError("'size' must be a positive number different from zero")
+        if name is None and not self._flags & os.O_EXCL:
+            raise ValueError("'name' can only be None if create=True")
+        _open(self, name)
+        try:
+            self._mmap, self._size, inode = _map(self._fd, size if create else 0)
+        except BaseException:
+            if create:
+                _posixshmem.shm_unlink(self._name)
+            self.close()
+            raise
+        self._buf = memoryview(self._mmap)
+        self._track = bool(track)
+        if track and (create or track is not _BY_ORIGIN):
+            _shared_memory_names.register(self._name, inode)
+
+
+    def _open(self, name):
+        """Open the file of that name, or of a new one."""
+        if name is not None:
+            name = "/" + name if self._prepend_leading_slash else name
+            self._fd = _posixshmem.shm_open(name, self._flags, self._mode)
+            self._name = name
+            return
+        while True:
+            name = _stdlib._make_filename()
+            try:
+                self._fd = _posixshmem.shm_open(name, self._flags, self._mode)
+            except FileExistsError:
+                continue
+            self._name = name
+            return
+
+
+    def _close(self):
+        if self._buf is not None:
+            self._buf.release()
+            self._buf = None
+        if self._mmap is not None:
+            self._mmap.close()
+            self._mmap = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+    def _unlink(self):
+        if self._name:
+            _posixshmem.shm_unlink(self._name)
+            if self._track:
+                _shared_memory_names.unregister(self._name)
+
+
+    class _Signature:
+        """What :func:`inspect.signature` says of SharedMemory where it cannot cope with an ``__init__`` that is in C."""
+
+        def __get__(self, instance, cls):
+            if cls.__init__ is not SharedMemory.__init__:
+                raise AttributeError("__signature__")
+            return cls.__init__.__text_signature__.replace("$self, /, ", "")
+
+
     class SharedMemory(_core.SharedMemory, _StdlibSharedMemory):
         """A block of shared memory that has a name.
 
@@ -49,60 +120,20 @@ if native("Mapping") is not None:
         ValueError: no name to attach to, or a size that is none; OSError: the memory is not to be had.
         """
 
-        def _begin(self, name=None, create=False, size=0, *, track=_BY_ORIGIN):
-            """What ``__init__`` does, where it is not new memory of any name."""
-            if not size >= 0:
-                raise ValueError("'size' must be a positive integer")
-            if create:
-                self._flags = _CREATE
-                if size == 0:
-                    raise ValueError("'size' must be a positive number different from zero")
-            if name is None and not self._flags & os.O_EXCL:
-                raise ValueError("'name' can only be None if create=True")
-            self._open(name)
-            try:
-                self._mmap, self._size, inode = _map(self._fd, size if create else 0)
-            except BaseException:
-                if create:
-                    _posixshmem.shm_unlink(self._name)
-                self.close()
-                raise
-            self._buf = memoryview(self._mmap)
-            self._track = bool(track)
-            if track and (create or track is not _BY_ORIGIN):
-                _shared_memory_names.register(self._name, inode)
+        _track = True
 
-        def _open(self, name):
-            """Open the file of that name, or of a new one."""
-            if name is not None:
-                name = "/" + name if self._prepend_leading_slash else name
-                self._fd = _posixshmem.shm_open(name, self._flags, self._mode)
-                self._name = name
-                return
-            while True:
-                name = _stdlib._make_filename()
-                try:
-                    self._fd = _posixshmem.shm_open(name, self._flags, self._mode)
-                except FileExistsError:
-                    continue
-                self._name = name
-                return
-
-        _begin.__name__, _begin.__qualname__ = "__init__", "SharedMemory.__init__"
-
-        def _unlink(self):
-            """What ``unlink`` does, where the name is no plain one."""
-            if self._name:
-                _posixshmem.shm_unlink(self._name)
-                if self._track:
-                    _shared_memory_names.unregister(self._name)
+        if sys.version_info[:2] == (3, 13):
+            __signature__ = _Signature()
 
         def __reduce__(self):
             make = _attach if type(self) is SharedMemory else type(self)
             return make, (self.name, False, self.size)
 
 
-    _core._set_shared_memory(SharedMemory, vars(_stdlib), _stdlib._make_filename, vars(_tracker), *_shared_memory_names._known)
+    _begin.__name__, _begin.__qualname__ = "__init__", "SharedMemory.__init__"
+    _core._set_shared_memory(SharedMemory, _begin, _close, _unlink, vars(_stdlib), _stdlib._make_filename, vars(_tracker),
+                             *_shared_memory_names._known)
+
 
     def _attach(name, create, size):
         return SharedMemory(name, create, size)

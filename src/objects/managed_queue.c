@@ -49,14 +49,15 @@ managed_queue_is_down(struct managed_queue_object *self)
     return self->down != NULL && mpf_event_is_set(((struct mpf_shared *)self->down)->shm);
 }
 
-/* The result of a call, or NULL with ShutDown in place of the exception of one that found nothing to do or wait for. */
+/* The result of a call, or NULL with ShutDown in place of the exception of one that found nothing to do (idle; NULL: nobody has had it
+ * yet) or, where it may have waited, to wait for. */
 static PyObject *
-managed_queue_result(struct managed_queue_object *self, PyObject *result, PyObject *idle)
+managed_queue_result(struct managed_queue_object *self, PyObject *result, PyObject *idle, bool has_waited)
 {
     if (result != NULL || !managed_queue_is_down(self)) {
         return result;
     }
-    if ((idle != NULL && PyErr_ExceptionMatches(idle)) || PyErr_ExceptionMatches(PyExc_EOFError)) {
+    if ((idle != NULL && PyErr_ExceptionMatches(idle)) || (has_waited && PyErr_ExceptionMatches(PyExc_EOFError))) {
         PyErr_Clear();
         mpf_errors_raise_shut_down(self->queue.base.state);
     }
@@ -86,12 +87,11 @@ managed_queue_deadline(PyObject *block, PyObject *timeout, int64_t *deadline)
     return mpf_wait_deadline(timeout, deadline);
 }
 
+/* The arguments of put(), borrowed. 0, or -1 with an exception. */
 static int
-managed_queue_parse_put(struct managed_queue_object *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-                        PyObject **item, int64_t *deadline)
+managed_queue_parse_put(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject *slots[3])
 {
     static const char *const names[] = {"item", "block", "timeout"};
-    PyObject *slots[3] = {NULL, NULL, NULL}; /* borrowed */
     if (mpf_wait_parse_arguments("put", names, 3, args, nargs, kwnames, slots) < 0) {
         return -1;
     }
@@ -99,13 +99,7 @@ managed_queue_parse_put(struct managed_queue_object *self, PyObject *const *args
         PyErr_SetString(PyExc_TypeError, "put() missing 1 required positional argument: 'item'");
         return -1;
     }
-    *item = slots[0];
-    const struct mpf_queue_shm *shm = self->queue.base.shm;
-    if (shm->limit.messages == 0) { /* there is always room: nobody looks at the others */
-        *deadline = MPF_FOREVER;
-        return 0;
-    }
-    return managed_queue_deadline(slots[1], slots[2], deadline);
+    return 0;
 }
 
 static PyObject *
@@ -114,20 +108,22 @@ managed_queue_put(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObjec
     struct managed_queue_object *self = managed_queue_of(op);
     struct mpf_wait_ends ends;
     int64_t deadline = MPF_FOREVER;
-    PyObject *item = nargs == 1 ? args[0] : NULL; /* borrowed */
+    PyObject *slots[3] = {nargs == 1 ? args[0] : NULL, NULL, NULL}; /* borrowed */
     if (managed_queue_ends(self, &ends) < 0) {
+        return NULL;
+    }
+    if ((nargs != 1 || kwnames != NULL) && managed_queue_parse_put(args, nargs, kwnames, slots) < 0) {
         return NULL;
     }
     if (managed_queue_is_down(self)) {
         return mpf_errors_raise_shut_down(self->queue.base.state);
     }
-    if ((nargs != 1 || kwnames != NULL) && managed_queue_parse_put(self, args, nargs, kwnames, &item, &deadline) < 0) {
+    const struct mpf_queue_shm *shm = self->queue.base.shm;
+    if (shm->limit.messages != 0 && managed_queue_deadline(slots[1], slots[2], &deadline) < 0) { /* else there is always room */
         return NULL;
     }
-    const struct mpf_wait_ends *former = mpf_wait_until(&ends);
-    PyObject *result = mpf_queue_put_item(op, item, deadline);
-    mpf_wait_until(former);
-    return managed_queue_result(self, result, self->queue.base.state->queue_full);
+    PyObject *result = mpf_queue_put_item(op, slots[0], deadline, &ends);
+    return managed_queue_result(self, result, self->queue.base.state->queue_full, deadline != 0);
 }
 
 static PyObject *
@@ -140,20 +136,22 @@ managed_queue_get(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObjec
     if (managed_queue_ends(self, &ends) < 0) {
         return NULL;
     }
-    if (nargs != 0 || kwnames != NULL) {
-        PyObject *slots[2] = {NULL, NULL}; /* borrowed */
-        if (mpf_wait_parse_arguments("get", names, 2, args, nargs, kwnames, slots) < 0 ||
-            managed_queue_deadline(slots[0], slots[1], &deadline) < 0) {
-            return NULL;
-        }
+    PyObject *slots[2] = {NULL, NULL}; /* borrowed */
+    if ((nargs != 0 || kwnames != NULL) && mpf_wait_parse_arguments("get", names, 2, args, nargs, kwnames, slots) < 0) {
+        return NULL;
     }
-    if (managed_queue_is_down(self)) {
+    bool is_down = managed_queue_is_down(self);
+    if (is_down && mpf_queue_length(op) == 0) {
+        return mpf_errors_raise_shut_down(self->queue.base.state);
+    }
+    if ((nargs != 0 || kwnames != NULL) && managed_queue_deadline(slots[0], slots[1], &deadline) < 0) {
+        return NULL;
+    }
+    if (is_down) {
         deadline = 0;
     }
-    const struct mpf_wait_ends *former = mpf_wait_until(&ends);
-    PyObject *result = mpf_queue_get_item(op, deadline);
-    mpf_wait_until(former);
-    return managed_queue_result(self, result, self->queue.base.state->queue_empty);
+    PyObject *result = mpf_queue_get_item(op, deadline, &ends);
+    return managed_queue_result(self, result, self->queue.base.state->queue_empty, deadline != 0);
 }
 
 static int

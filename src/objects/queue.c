@@ -210,8 +210,8 @@ mpf_queue_raise_closed(PyObject *self)
 
 /* ---- looking ---- */
 
-static Py_ssize_t
-queue_length(PyObject *self)
+Py_ssize_t
+mpf_queue_length(PyObject *self)
 {
     struct mpf_queue_object *queue = mpf_queue_of(self);
     return (Py_ssize_t)mpf_lane_count(&queue_shm(self)->lane) + mpf_queue_stashed(queue);
@@ -221,7 +221,7 @@ static PyObject *
 queue_qsize(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     MPF_QUEUE_HERE(self, "qsize", NULL, 0, NULL);
-    return PyLong_FromSsize_t(queue_length(self));
+    return PyLong_FromSsize_t(mpf_queue_length(self));
 }
 
 static PyObject *
@@ -233,7 +233,7 @@ queue_empty(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     mpf_queue_settle(mpf_queue_of(self));
-    return PyBool_FromLong(queue_length(self) == 0);
+    return PyBool_FromLong(mpf_queue_length(self) == 0);
 }
 
 /* _awaited(): whether somebody waits for an item. */
@@ -262,7 +262,7 @@ queue_poll(PyObject *self, PyObject *args)
         return NULL;
     }
     struct mpf_queue_shm *shm = queue_shm(self);
-    if (queue_length(self) != 0) {
+    if (mpf_queue_length(self) != 0) {
         Py_RETURN_TRUE;
     }
     struct mpf_wait wait;

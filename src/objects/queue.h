@@ -90,14 +90,18 @@ static inline void mpf_queue_settle(struct mpf_queue_object *queue) {
     }
 }
 
+/* How many items there are. */
+Py_ssize_t mpf_queue_length(PyObject *self);
+
 /* How many messages a batch left over. */
 Py_ssize_t mpf_queue_stashed(struct mpf_queue_object *queue);
 /* Whether there was such a message: *object is what is in it, or NULL with an exception. */
 bool mpf_queue_unstash(struct mpf_queue_object *queue, PyObject **object);
 
-/* put() and get() with a deadline in place of the other arguments. */
-PyObject *mpf_queue_put_item(PyObject *self, PyObject *item, int64_t deadline);
-PyObject *mpf_queue_get_item(PyObject *self, int64_t deadline);
+/* put() and get() with a deadline in place of the other arguments. ends: what their waits end with, but not what is waited for by
+ * encoding and decoding; NULL: what this thread's waits end with. */
+PyObject *mpf_queue_put_item(PyObject *self, PyObject *item, int64_t deadline, const struct mpf_wait_ends *ends);
+PyObject *mpf_queue_get_item(PyObject *self, int64_t deadline, const struct mpf_wait_ends *ends);
 
 PyObject *mpf_queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *mpf_queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);

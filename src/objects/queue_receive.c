@@ -67,7 +67,7 @@ queue_give_way(struct mpf_queue_object *queue)
 }
 
 PyObject *
-mpf_queue_get_item(PyObject *self, int64_t deadline)
+mpf_queue_get_item(PyObject *self, int64_t deadline, const struct mpf_wait_ends *ends)
 {
     struct mpf_queue_object *queue = mpf_queue_of(self);
     struct mpf_state *state = queue->base.state;
@@ -93,8 +93,12 @@ mpf_queue_get_item(PyObject *self, int64_t deadline)
     int rc = alone ? mpf_lane_get_alone(queue->base.ref.arena, &shm->lane, buffer, &received)
                    : mpf_lane_get(queue->base.ref.arena, &shm->lane, buffer, &received);
     if (rc == -EAGAIN && deadline != 0) {
+        const struct mpf_wait_ends *former = ends != NULL ? mpf_wait_until(ends) : NULL;
         mpf_wait_init(&wait, queue->base.ref.arena, deadline);
         rc = mpf_message_receive(&wait, &shm->lane, buffer, &received);
+        if (ends != NULL) {
+            mpf_wait_until(former);
+        }
     }
     if (gives_way) {
         mpf_lane_seek_end(&shm->lane);
@@ -115,5 +119,5 @@ mpf_queue_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     if ((nargs != 0 || kwnames != NULL) && mpf_wait_parse_acquire(args, nargs, kwnames, &deadline) < 0) {
         return NULL;
     }
-    return mpf_queue_get_item(self, deadline);
+    return mpf_queue_get_item(self, deadline, NULL);
 }

@@ -79,7 +79,7 @@ mpf_queue_encode_failed(PyObject *self, PyObject *object)
 }
 
 SPECIALIZED PyObject *
-queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
+queue_put_object(PyObject *self, PyObject *object, int64_t deadline, const struct mpf_wait_ends *ends)
 {
     struct mpf_queue_object *queue = mpf_queue_of(self);
     struct mpf_state *state = queue->base.state;
@@ -93,7 +93,11 @@ queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
     }
     const struct mpf_lane_shm *lane = &((struct mpf_queue_shm *)queue->base.shm)->lane;
     bool awaited = mpf_lane_awaited(lane);
+    const struct mpf_wait_ends *former = ends != NULL ? mpf_wait_until(ends) : NULL;
     int rc = queue_send(queue, &message, deadline);
+    if (ends != NULL) {
+        mpf_wait_until(former);
+    }
     if (awaited) {
         queue->owed = mpf_lane_total(lane);
     }
@@ -106,9 +110,9 @@ queue_put_object(PyObject *self, PyObject *object, int64_t deadline)
 }
 
 PyObject *
-mpf_queue_put_item(PyObject *self, PyObject *item, int64_t deadline)
+mpf_queue_put_item(PyObject *self, PyObject *item, int64_t deadline, const struct mpf_wait_ends *ends)
 {
-    return queue_put_object(self, item, deadline);
+    return queue_put_object(self, item, deadline, ends);
 }
 
 PyObject *
@@ -121,5 +125,5 @@ mpf_queue_put(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     if ((nargs != 1 || kwnames != NULL) && mpf_wait_parse_put(args, nargs, kwnames, &object, &deadline) < 0) {
         return NULL;
     }
-    return queue_put_object(self, object, deadline);
+    return queue_put_object(self, object, deadline, NULL);
 }

@@ -1,17 +1,17 @@
 /*
- * Purpose: the type behind SharedMemory: memory that has a name, made, let go of and destroyed.
+ * Purpose: what SharedMemory does most: making new memory, letting go of it, destroying it.
  *
- * Layout: what is in the file is its users' business. Private to the process: the attributes of the standard library's objects, which
- * are its class's while nothing was done: None, and -1 for the descriptor.
+ * Layout: none of its own. The methods here are those of a class without fields, from which mpfast/shared_memory.py derives
+ * SharedMemory: what an object has are the standard library's attributes, in its dict, and its class's where nothing was done.
  *
- * States: without memory -> open (`mmap`, `buf` and `fd` are set) -> closed, which is without memory again. The name stays.
+ * States: without memory -> open (`_mmap`, `_buf` and `_fd` are set) -> closed, which is without memory again. The name stays.
  *
- * Invariants: this type does what is plain to see: new memory of any name, for an object of mpfast's own class. Everything else
- * (a name that was given, a subclass, arguments that make no sense, a replaced maker of names) goes to methods in Python
- * (mpfast/shared_memory.py). A program that has replaced functions of the resource tracker has them called.
+ * Invariants: only what is plain to see is done here: for an object of mpfast's own class, new memory of any name, closing what was
+ * mapped here, destroying what has a plain name. Everything else (a subclass, a name that was given, a replaced maker of names) goes
+ * to the functions in Python. A program that has replaced functions of the resource tracker has them called. Who closes has taken
+ * the attributes before he gives up the GIL, so that nobody closes a descriptor twice.
  *
- * Callers: Python code, attached to the interpreter. In free-threaded builds, two threads that close one object have its
- * references taken in a critical section.
+ * Callers: Python code, attached to the interpreter. In free-threaded builds, taking is done in the object's critical section.
  *
  * Death of the caller: between making the file and noting its name, the file stays, as with the standard library's; afterwards
  * the resource tracker destroys it.
@@ -21,7 +21,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -33,16 +32,12 @@
 #include "objects/types.h"
 #include "platform/named.h"
 
-struct shared_memory {
-    PyObject_HEAD
-    struct mpf_state *state;
-    PyObject *name, *mmap, *buf, *size, *track; /* owned; NULL only where a program has deleted the attribute */
-    int fd, flags;
-};
-
-/* What _set_shared_memory() was given: what of the standard library's has to be there for the short ways. */
+/* What _set_shared_memory() was given. */
 enum known {
     KNOWN_CLASS,      /* mpfast's own */
+    KNOWN_BEGIN,      /* its methods in Python */
+    KNOWN_CLOSE,
+    KNOWN_UNLINK,
     KNOWN_NAMESPACE,  /* of multiprocessing.shared_memory */
     KNOWN_MAKER,      /* its _make_filename */
     KNOWN_TRACKER,    /* the namespace of multiprocessing.resource_tracker */
@@ -54,22 +49,16 @@ enum known {
     KNOWN_COUNT,
 };
 
-/* Interned names, in a tuple behind those. */
-#define SHARED_MEMORY_NAMES(X) \
+/* Interned names. */
+#define SHARED_MEMORY_WORDS(X) \
     X(name) X(create) X(size) X(track) X(close) X(release) X(register) X(unregister) X(_make_filename) X(_resource_tracker) \
-    X(_names) X(_fd) X(_mode) X(_begin) X(_unlink)
+    X(_names) X(_fd) X(_mode) X(_flags) X(_name) X(_size) X(_mmap) X(_buf) X(_track)
 enum word {
 #define SHARED_MEMORY_WORD(text) WORD_##text,
-    SHARED_MEMORY_NAMES(SHARED_MEMORY_WORD)
+    SHARED_MEMORY_WORDS(SHARED_MEMORY_WORD)
 #undef SHARED_MEMORY_WORD
     WORD_COUNT,
 };
-
-static struct shared_memory *
-shared_memory_of(PyObject *self)
-{
-    return (struct shared_memory *)self;
-}
 
 /* Borrowed. */
 static PyObject *
@@ -92,49 +81,85 @@ is_in(PyObject *namespace, PyObject *name, PyObject *object)
     return PyDict_GetItemWithError(namespace, name) == object; /* borrowed */
 }
 
+/* The state behind an object. NULL with an exception where there is none, or nothing is known yet. */
+static struct mpf_state *
+state_of(PyObject *self)
+{
+    struct mpf_state *state = mpf_state_of_type(Py_TYPE(self));
+    if (state != NULL && state->shared_memory_known == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "mpfast.shared_memory was not imported");
+        return NULL;
+    }
+    return state;
+}
+
+static bool
+is_own(const struct mpf_state *state, PyObject *self)
+{
+    return (PyObject *)Py_TYPE(self) == known(state, KNOWN_CLASS);
+}
+
+static PyObject *
+get(const struct mpf_state *state, PyObject *self, enum word attribute)
+{
+    return PyObject_GetAttr(self, word(state, attribute));
+}
+
+static int
+set(const struct mpf_state *state, PyObject *self, enum word attribute, PyObject *value)
+{
+    return PyObject_SetAttr(self, word(state, attribute), value);
+}
+
+/* Steals value, which may be NULL: then there is an exception. 0 or -1. */
+static int
+set_new(const struct mpf_state *state, PyObject *self, enum word attribute, PyObject *value)
+{
+    int rc = value != NULL ? set(state, self, attribute, value) : -1;
+    Py_XDECREF(value);
+    return rc;
+}
+
 /* ---- making ---- */
 
 /* Has the tracker unlink the name at the end. 0, or -1 with an exception. */
 static int
-new_note(struct shared_memory *self, const struct mpf_named *made)
+memory_note(struct mpf_state *state, PyObject *self, const struct mpf_named *made)
 {
-    struct mpf_state *state = self->state;
     PyObject *tracker = known(state, KNOWN_TRACKER);
     if (is_in(tracker, word(state, WORD_register), known(state, KNOWN_REGISTER)) &&
         mpf_names_note_for(state, PyDict_GetItemWithError(tracker, word(state, WORD__resource_tracker)), word(state, WORD__names),
                            word(state, WORD__fd), made->name, made->inode)) {
         return 0;
     }
-    if (PyErr_Occurred()) {
-        return -1;
-    }
-    PyObject *inode = PyLong_FromUnsignedLongLong(made->inode);
-    PyObject *done = inode != NULL ? PyObject_CallFunctionObjArgs(known(state, KNOWN_NOTE), self->name, inode, NULL) : NULL;
+    PyObject *name = PyErr_Occurred() ? NULL : get(state, self, WORD__name);
+    PyObject *inode = name != NULL ? PyLong_FromUnsignedLongLong(made->inode) : NULL;
+    PyObject *done = inode != NULL ? PyObject_CallFunctionObjArgs(known(state, KNOWN_NOTE), name, inode, NULL) : NULL;
+    Py_XDECREF(name);
     Py_XDECREF(inode);
     Py_XDECREF(done);
     return done != NULL ? 0 : -1;
 }
 
-/* Steals the new values. False, with an exception, where one is NULL. */
-static bool
-set_all(struct shared_memory *self, PyObject *name, PyObject *mapping, PyObject *buf, PyObject *size)
+/* Gives the object what was made: from then on close() and unlink() know it. 0, or -1 with an exception. */
+static int
+memory_take_over(const struct mpf_state *state, PyObject *self, const struct mpf_named *made, PyObject *track)
 {
-    if (name == NULL || mapping == NULL || buf == NULL || size == NULL) {
-        Py_XDECREF(name);
-        Py_XDECREF(buf);
+    PyObject *mapping = mpf_mapping_wrap(state->mapping_type, made);
+    if (mapping == NULL || set_new(state, self, WORD__flags, PyLong_FromLong(O_CREAT | O_EXCL | O_RDWR)) < 0 ||
+        set_new(state, self, WORD__name, PyUnicode_FromString(made->name)) < 0 ||
+        set_new(state, self, WORD__size, PyLong_FromSize_t(made->bytes)) < 0 ||
+        set_new(state, self, WORD__buf, PyMemoryView_FromObject(mapping)) < 0 ||
+        (track != Py_True && set(state, self, WORD__track, track) < 0) || set(state, self, WORD__mmap, mapping) < 0) {
         Py_XDECREF(mapping);
-        Py_XDECREF(size);
-        return false;
+        return -1;
     }
-    Py_XSETREF(self->name, name);
-    Py_XSETREF(self->mmap, mapping);
-    Py_XSETREF(self->buf, buf);
-    Py_XSETREF(self->size, size);
-    return true;
+    Py_DECREF(mapping);
+    return set_new(state, self, WORD__fd, PyLong_FromLong(made->fd));
 }
 
 static int
-shared_memory_make(struct shared_memory *self, long mode, Py_ssize_t bytes, PyObject *track)
+memory_make(struct mpf_state *state, PyObject *self, long mode, Py_ssize_t bytes, PyObject *track)
 {
     struct mpf_named made;
     int rc;
@@ -147,24 +172,18 @@ shared_memory_make(struct shared_memory *self, long mode, Py_ssize_t bytes, PyOb
         mpf_mapping_fail(rc);
         return -1;
     }
-    PyObject *mapping = mpf_mapping_wrap(self->state->mapping_type, &made);
-    PyObject *buf = mapping != NULL ? PyMemoryView_FromObject(mapping) : NULL;
-    if (!set_all(self, PyUnicode_FromString(made.name), mapping, buf, PyLong_FromSsize_t(bytes))) {
+    if (memory_take_over(state, self, &made, track) < 0) {
         mpf_named_discard(&made);
         return -1;
     }
-    self->fd = made.fd;
-    self->flags = O_CREAT | O_EXCL | O_RDWR;
-    Py_XSETREF(self->track, Py_NewRef(track));
-    return track == Py_True ? new_note(self, &made) : 0;
+    return track == Py_True ? memory_note(state, self, &made) : 0;
 }
 
 /* The number of bytes that the arguments ask for, if they ask plainly for new memory: SharedMemory(create=True, size=bytes), and
  * track, which is left NULL where it is not given. Else -1, without an exception. */
 static Py_ssize_t
-shared_memory_wish(struct shared_memory *self, PyObject *args, PyObject *kwargs, PyObject **track)
+memory_wish(const struct mpf_state *state, PyObject *args, PyObject *kwargs, PyObject **track)
 {
-    const struct mpf_state *state = self->state;
     PyObject *given[3] = {NULL, NULL, NULL}; /* borrowed: name, create, size */
     Py_ssize_t positional = PyTuple_GET_SIZE(args), named = 0;
     if (positional > 3) {
@@ -180,187 +199,167 @@ shared_memory_wish(struct shared_memory *self, PyObject *args, PyObject *kwargs,
     *track = kwargs != NULL ? PyDict_GetItemWithError(kwargs, word(state, WORD_track)) : NULL;
     named += *track != NULL;
     bool is_all = named == (kwargs != NULL ? PyDict_GET_SIZE(kwargs) : 0) && !PyErr_Occurred();
-    if (!is_all || (given[0] != NULL && given[0] != Py_None) || given[1] != Py_True || given[2] == NULL ||
-        !PyLong_CheckExact(given[2]) || (*track != NULL && !PyBool_Check(*track))) {
-        return -1;
+    Py_ssize_t bytes = -1;
+    if (is_all && (given[0] == NULL || given[0] == Py_None) && given[1] == Py_True && given[2] != NULL &&
+        PyLong_CheckExact(given[2]) && (*track == NULL || PyBool_Check(*track))) {
+        bytes = PyLong_AsSsize_t(given[2]);
     }
-    Py_ssize_t bytes = PyLong_AsSsize_t(given[2]);
+    PyErr_Clear();
     return bytes > 0 ? bytes : -1;
 }
 
-/* Whether nothing that makes memory has been replaced. */
-static bool
-shared_memory_is_plain(struct shared_memory *self)
-{
-    const struct mpf_state *state = self->state;
-    return state->shared_memory_known != NULL && (PyObject *)Py_TYPE(self) == known(state, KNOWN_CLASS) && self->mmap == Py_None &&
-           self->fd < 0 && is_in(known(state, KNOWN_NAMESPACE), word(state, WORD__make_filename), known(state, KNOWN_MAKER));
-}
-
+/* Whether it is an object of the usual class, without memory, and the maker of names is the usual one. 1, 0 or -1. */
 static int
-shared_memory_begin_slowly(PyObject *op, PyObject *args, PyObject *kwargs)
+memory_is_plain(const struct mpf_state *state, PyObject *self)
 {
-    PyErr_Clear();
-    PyObject *begin = PyObject_GetAttrString(op, "_begin");
-    PyObject *done = begin != NULL ? PyObject_Call(begin, args, kwargs) : NULL;
-    Py_XDECREF(begin);
-    Py_XDECREF(done);
-    return done != NULL ? 0 : -1;
-}
-
-static int
-shared_memory_init(PyObject *op, PyObject *args, PyObject *kwargs)
-{
-    struct shared_memory *self = shared_memory_of(op);
-    PyObject *track; /* borrowed */
-    Py_ssize_t bytes = shared_memory_is_plain(self) ? shared_memory_wish(self, args, kwargs, &track) : -1;
-    if (bytes < 0) {
-        return shared_memory_begin_slowly(op, args, kwargs);
+    if (!is_own(state, self) || !is_in(known(state, KNOWN_NAMESPACE), word(state, WORD__make_filename), known(state, KNOWN_MAKER))) {
+        return PyErr_Occurred() ? -1 : 0;
     }
-    PyObject *attribute = PyObject_GetAttr(op, word(self->state, WORD__mode));
+    PyObject *mapping = get(state, self, WORD__mmap);
+    Py_XDECREF(mapping); /* only its address counts */
+    return mapping == NULL ? -1 : mapping == Py_None;
+}
+
+static int
+memory_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    struct mpf_state *state = state_of(self);
+    int is_plain = state != NULL ? memory_is_plain(state, self) : -1;
+    PyObject *track; /* borrowed */
+    Py_ssize_t bytes = is_plain > 0 ? memory_wish(state, args, kwargs, &track) : -1;
+    if (is_plain < 0) {
+        return -1;
+    }
+    if (bytes < 0) {
+        PyObject *begin = PyMethod_New(known(state, KNOWN_BEGIN), self);
+        PyObject *done = begin != NULL ? PyObject_Call(begin, args, kwargs) : NULL;
+        Py_XDECREF(begin);
+        Py_XDECREF(done);
+        return done != NULL ? 0 : -1;
+    }
+    PyObject *attribute = get(state, self, WORD__mode);
     long mode = attribute != NULL ? PyLong_AsLong(attribute) : -1;
     Py_XDECREF(attribute);
     if (mode == -1 && PyErr_Occurred()) {
         return -1;
     }
-    return shared_memory_make(self, mode, bytes, track != NULL ? track : Py_True);
-}
-
-MPF_SHARED_INIT_METHOD(shared_memory_init)
-
-static PyObject *
-shared_memory_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
-{
-    struct mpf_state *state = mpf_state_of_type(type);
-    struct shared_memory *self = state != NULL ? (struct shared_memory *)type->tp_alloc(type, 0) : NULL;
-    if (self == NULL) {
-        return NULL;
-    }
-    self->state = state;
-    self->name = Py_NewRef(Py_None);
-    self->mmap = Py_NewRef(Py_None);
-    self->buf = Py_NewRef(Py_None);
-    self->track = Py_NewRef(Py_True);
-    self->fd = -1;
-    self->flags = O_RDWR;
-    return (PyObject *)self;
+    return memory_make(state, self, mode, bytes, track != NULL ? track : Py_True);
 }
 
 /* ---- letting go ---- */
 
-/* The reference in *slot, which the caller owns now; None is left there. NULL where there was None or nothing. */
-static PyObject *
-take(struct shared_memory *self, PyObject **slot)
+/* What an open object had. */
+struct held {
+    PyObject *buf, *mapping, *fd; /* owned */
+};
+
+/* Takes them from the object: 1; 0 where it has not all of them, and nothing is done; -1 with an exception. */
+static int
+held_take(const struct mpf_state *state, PyObject *self, struct held *held)
 {
-    PyObject *taken = NULL;
-    (void)self; /* where the GIL is the guard */
+    int taken = -1;
     MPF_GUARD(self);
-    if (*slot != Py_None) {
-        taken = *slot;
-        *slot = Py_NewRef(Py_None);
+    held->buf = get(state, self, WORD__buf);
+    held->mapping = held->buf != NULL ? get(state, self, WORD__mmap) : NULL;
+    held->fd = held->mapping != NULL ? get(state, self, WORD__fd) : NULL;
+    if (held->fd != NULL) {
+        bool is_open = PyMemoryView_Check(held->buf) && Py_IS_TYPE(held->mapping, state->mapping_type) &&
+                       PyLong_CheckExact(held->fd);
+        taken = !is_open ? 0 : set(state, self, WORD__buf, Py_None) == 0 && set(state, self, WORD__mmap, Py_None) == 0 &&
+                               set_new(state, self, WORD__fd, PyLong_FromLong(-1)) == 0 ? 1 : -1;
     }
     MPF_UNGUARD();
     return taken;
 }
 
-/* Calls a method of an object that was taken from *slot (stolen; NULL: there was none), and puts it back after a failure.
- * 0, or -1 with an exception. */
-static int
-end_with(struct shared_memory *self, PyObject **slot, PyObject *object, enum word method)
+static void
+held_drop(struct held *held)
 {
-    if (object == NULL) {
-        return 0;
+    Py_XDECREF(held->buf);
+    Py_XDECREF(held->mapping);
+    Py_XDECREF(held->fd);
+}
+
+/* Gives back, with an exception set that stays, what could not be closed: all of it, or all but the view. */
+static void
+held_return(const struct mpf_state *state, PyObject *self, const struct held *held, bool with_view, bool with_mapping)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if ((with_view && set(state, self, WORD__buf, held->buf) < 0) ||
+        (with_mapping && set(state, self, WORD__mmap, held->mapping) < 0) || set(state, self, WORD__fd, held->fd) < 0) {
+        PyErr_Clear();
     }
-    PyObject *done = PyObject_CallMethodNoArgs(object, word(self->state, method));
-    if (done == NULL) {
-        Py_XSETREF(*slot, object); /* the reference moves back */
+    PyErr_Restore(type, value, traceback);
+}
+
+/* 0, or -1 with an exception. */
+static int
+held_close(const struct mpf_state *state, PyObject *self, const struct held *held)
+{
+    PyObject *released = PyObject_CallMethodNoArgs(held->buf, word(state, WORD_release));
+    if (released == NULL) {
+        held_return(state, self, held, true, true);
         return -1;
     }
-    Py_DECREF(done);
-    Py_DECREF(object);
-    return 0;
-}
-
-/* The descriptor, which the caller owns now. */
-static int
-take_descriptor(struct shared_memory *self)
-{
-    int fd;
-    MPF_GUARD(self);
-    fd = self->fd;
-    self->fd = -1;
-    MPF_UNGUARD();
-    return fd;
-}
-
-/* The end of a mapping of this package: stolen, and given back where it has users. 0, or -1 with an exception. */
-static int
-close_mapping(struct shared_memory *self, PyObject *mapping)
-{
-    int fd = take_descriptor(self);
-    int rc = mpf_mapping_close((struct mpf_mapping *)mapping, fd);
-    if (rc == -EBUSY) {
-        Py_XSETREF(self->mmap, mapping); /* the reference moves back */
-    } else {
-        Py_DECREF(mapping);
-    }
+    Py_DECREF(released);
+    int rc = mpf_mapping_close((struct mpf_mapping *)held->mapping, (int)PyLong_AsLong(held->fd));
     if (rc < 0) {
-        self->fd = fd;
         mpf_mapping_fail_to_close(rc);
-        return -1;
-    }
-    return 0;
-}
-
-static int
-close_descriptor(struct shared_memory *self)
-{
-    int fd = take_descriptor(self);
-    if (fd >= 0 && close(fd) < 0) {
-        self->fd = fd;
-        PyErr_SetFromErrno(PyExc_OSError);
+        held_return(state, self, held, false, rc == -EBUSY);
         return -1;
     }
     return 0;
 }
 
 static PyObject *
-shared_memory_close(PyObject *op, PyObject *Py_UNUSED(ignored))
+memory_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    struct shared_memory *self = shared_memory_of(op);
-    if (end_with(self, &self->buf, take(self, &self->buf), WORD_release) < 0) {
+    struct mpf_state *state = state_of(self);
+    if (state == NULL) {
         return NULL;
     }
-    PyObject *mapping = take(self, &self->mmap);
-    int rc;
-    if (mapping != NULL && Py_IS_TYPE(mapping, self->state->mapping_type)) {
-        rc = close_mapping(self, mapping);
-    } else {
-        rc = end_with(self, &self->mmap, mapping, WORD_close);
-        rc = rc == 0 ? close_descriptor(self) : rc;
-    }
+    struct held held = {NULL, NULL, NULL};
+    int taken = is_own(state, self) ? held_take(state, self, &held) : 0;
+    int rc = taken > 0 ? held_close(state, self, &held) : taken;
+    held_drop(&held);
     if (rc < 0) {
         return NULL;
     }
-    Py_RETURN_NONE;
+    return taken > 0 ? Py_NewRef(Py_None) : PyObject_CallOneArg(known(state, KNOWN_CLOSE), self);
+}
+
+/* Whether there is nothing to let go of, and nobody who wants to be asked. */
+static bool
+memory_is_closed(const struct mpf_state *state, PyObject *self)
+{
+    if (!is_own(state, self)) {
+        return false;
+    }
+    PyObject *mapping = get(state, self, WORD__mmap), *fd = mapping == Py_None ? get(state, self, WORD__fd) : NULL;
+    bool is_closed = fd != NULL && PyLong_CheckExact(fd) && PyLong_AsLong(fd) == -1;
+    Py_XDECREF(mapping);
+    Py_XDECREF(fd);
+    PyErr_Clear();
+    return is_closed;
 }
 
 static void
-shared_memory_finalize(PyObject *op)
+memory_finalize(PyObject *self)
 {
-    struct shared_memory *self = shared_memory_of(op);
-    if ((self->buf == Py_None || self->buf == NULL) && (self->mmap == Py_None || self->mmap == NULL) && self->fd < 0) {
-        return;
-    }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *done = PyObject_CallMethod(op, "close", NULL);
-    if (done == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
-        PyErr_Clear();
-    } else if (done == NULL) {
-        PyErr_WriteUnraisable(op);
+    struct mpf_state *state = state_of(self);
+    if (state != NULL && !memory_is_closed(state, self)) {
+        PyObject *done = PyObject_CallMethodNoArgs(self, word(state, WORD_close));
+        if (done == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
+            PyErr_Clear();
+        }
+        Py_XDECREF(done);
     }
-    Py_XDECREF(done);
+    if (PyErr_Occurred()) {
+        PyErr_WriteUnraisable(self);
+    }
     PyErr_Restore(type, value, traceback);
 }
 
@@ -370,7 +369,7 @@ shared_memory_finalize(PyObject *op)
 static const char *
 plain_name(PyObject *name)
 {
-    if (name == NULL || !PyUnicode_CheckExact(name) || !PyUnicode_IS_ASCII(name)) {
+    if (!PyUnicode_CheckExact(name) || !PyUnicode_IS_ASCII(name)) {
         return NULL;
     }
     Py_ssize_t length;
@@ -378,6 +377,7 @@ plain_name(PyObject *name)
     return text != NULL && length > 0 && strlen(text) == (size_t)length ? text : NULL;
 }
 
+/* 0, or -1 with an exception. */
 static int
 unlink_file(PyObject *name, const char *text)
 {
@@ -396,9 +396,8 @@ unlink_file(PyObject *name, const char *text)
 
 /* Has the tracker forget the name. 0, or -1 with an exception. */
 static int
-forget(struct shared_memory *self, const char *text)
+memory_forget(struct mpf_state *state, PyObject *name, const char *text)
 {
-    struct mpf_state *state = self->state;
     PyObject *tracker = known(state, KNOWN_TRACKER);
     if (PyDict_GET_SIZE(known(state, KNOWN_ELSEWHERE)) == 0 &&
         is_in(tracker, word(state, WORD_unregister), known(state, KNOWN_UNREGISTER)) &&
@@ -406,109 +405,76 @@ forget(struct shared_memory *self, const char *text)
                              word(state, WORD__names), text)) {
         return 0;
     }
-    if (PyErr_Occurred()) {
-        return -1;
-    }
-    PyObject *done = PyObject_CallOneArg(known(state, KNOWN_FORGET), self->name);
+    PyObject *done = PyErr_Occurred() ? NULL : PyObject_CallOneArg(known(state, KNOWN_FORGET), name);
     Py_XDECREF(done);
     return done != NULL ? 0 : -1;
 }
 
-static PyObject *
-shared_memory_unlink(PyObject *op, PyObject *Py_UNUSED(ignored))
+/* As unlink(), of an object that has that name. 0, or -1 with an exception. */
+static int
+memory_unlink_named(struct mpf_state *state, PyObject *self, PyObject *name, const char *text)
 {
-    struct shared_memory *self = shared_memory_of(op);
-    PyObject *name = Py_XNewRef(self->name);
-    const char *text = self->state->shared_memory_known != NULL ? plain_name(name) : NULL;
-    PyObject *done = NULL;
+    if (unlink_file(name, text) < 0) {
+        return -1;
+    }
+    PyObject *track = get(state, self, WORD__track);
+    int tracked = track != NULL ? PyObject_IsTrue(track) : -1;
+    Py_XDECREF(track);
+    return tracked > 0 ? memory_forget(state, name, text) : tracked;
+}
+
+static PyObject *
+memory_unlink(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    struct mpf_state *state = state_of(self);
+    if (state == NULL) {
+        return NULL;
+    }
+    PyObject *name = get(state, self, WORD__name);
+    if (name == NULL) {
+        return NULL;
+    }
+    const char *text = is_own(state, self) ? plain_name(name) : NULL;
+    PyObject *done;
     if (text == NULL) {
         PyErr_Clear();
-        done = PyObject_CallMethodNoArgs(op, word(self->state, WORD__unlink));
-    } else if (unlink_file(name, text) == 0) {
-        int tracked = self->track != NULL ? PyObject_IsTrue(self->track) : 0;
-        done = tracked < 0 || (tracked && forget(self, text) < 0) ? NULL : Py_NewRef(Py_None);
+        done = PyObject_CallOneArg(known(state, KNOWN_UNLINK), self);
+    } else {
+        done = memory_unlink_named(state, self, name, text) == 0 ? Py_NewRef(Py_None) : NULL;
     }
-    Py_XDECREF(name);
+    Py_DECREF(name);
     return done;
 }
 
 /* ---- the type ---- */
 
-static int
-shared_memory_traverse(PyObject *op, visitproc visit, void *arg)
-{
-    struct shared_memory *self = shared_memory_of(op);
-    Py_VISIT(Py_TYPE(op));
-    Py_VISIT(self->mmap);
-    Py_VISIT(self->buf);
-    Py_VISIT(self->track);
-    return 0;
-}
+MPF_SHARED_INIT_METHOD(memory_init)
 
-static int
-shared_memory_clear(PyObject *op)
-{
-    struct shared_memory *self = shared_memory_of(op);
-    Py_CLEAR(self->name);
-    Py_CLEAR(self->buf);
-    Py_CLEAR(self->mmap);
-    Py_CLEAR(self->size);
-    Py_CLEAR(self->track);
-    return 0;
-}
-
-static void
-shared_memory_dealloc(PyObject *op)
-{
-    PyTypeObject *type = Py_TYPE(op);
-    PyObject_GC_UnTrack(op);
-    shared_memory_clear(op);
-    type->tp_free(op);
-    Py_DECREF(type);
-}
-
-static PyMethodDef shared_memory_methods[] = {
-    MPF_SHARED_INIT_ENTRY(shared_memory_init, "name=None, create=False, size=0, *, track=True"),
-    {"close", shared_memory_close, METH_NOARGS,
+static PyMethodDef memory_methods[] = {
+    MPF_SHARED_INIT_ENTRY(memory_init, "name=None, create=False, size=0, *, track=True"),
+    {"close", memory_close, METH_NOARGS,
      "close($self)\n--\n\nLet go of the memory in this process; the block stays.  BufferError: somebody has a view of it."},
-    {"unlink", shared_memory_unlink, METH_NOARGS,
+    {"unlink", memory_unlink, METH_NOARGS,
      "unlink($self)\n--\n\n"
      "Destroy the block: nobody can attach to it any more, and it is gone when the last process lets go of it."},
     {NULL, NULL, 0, NULL},
 };
 
-static PyMemberDef shared_memory_members[] = {
-    {"_name", Py_T_OBJECT_EX, offsetof(struct shared_memory, name), 0, NULL},
-    {"_mmap", Py_T_OBJECT_EX, offsetof(struct shared_memory, mmap), 0, NULL},
-    {"_buf", Py_T_OBJECT_EX, offsetof(struct shared_memory, buf), 0, NULL},
-    {"_size", Py_T_OBJECT_EX, offsetof(struct shared_memory, size), 0, NULL},
-    {"_track", Py_T_OBJECT_EX, offsetof(struct shared_memory, track), 0, NULL},
-    {"_fd", Py_T_INT, offsetof(struct shared_memory, fd), 0, NULL},
-    {"_flags", Py_T_INT, offsetof(struct shared_memory, flags), 0, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
-static PyType_Slot shared_memory_slots[] = {
-    {Py_tp_new, shared_memory_new},
-    {Py_tp_init, shared_memory_init},
-    {Py_tp_finalize, shared_memory_finalize},
-    {Py_tp_dealloc, shared_memory_dealloc},
-    {Py_tp_traverse, shared_memory_traverse},
-    {Py_tp_clear, shared_memory_clear},
-    {Py_tp_methods, shared_memory_methods},
-    {Py_tp_members, shared_memory_members},
+static PyType_Slot memory_slots[] = {
+    {Py_tp_init, memory_init},
+    {Py_tp_finalize, memory_finalize},
+    {Py_tp_methods, memory_methods},
     {0, NULL},
 };
 
-static PyType_Spec shared_memory_spec = {
+static PyType_Spec memory_spec = {
     .name = "mpfast._core.SharedMemory",
-    .basicsize = sizeof(struct shared_memory),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .slots = shared_memory_slots,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = memory_slots,
 };
 
 static PyObject *
-shared_memory_set_known(PyObject *module, PyObject *args)
+memory_set_known(PyObject *module, PyObject *args)
 {
     if (PyTuple_GET_SIZE(args) != KNOWN_COUNT || !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_NAMESPACE)) ||
         !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_TRACKER)) || !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_ELSEWHERE))) {
@@ -519,19 +485,19 @@ shared_memory_set_known(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-static PyMethodDef shared_memory_functions[] = {
-    {"_set_shared_memory", shared_memory_set_known, METH_VARARGS,
-     "_set_shared_memory($module, /, *known)\n--\n\nHave SharedMemory take its short ways where these are what is in use."},
+static PyMethodDef memory_functions[] = {
+    {"_set_shared_memory", memory_set_known, METH_VARARGS,
+     "_set_shared_memory($module, /, *known)\n--\n\nSay what SharedMemory is made of in Python, and what it takes for usual."},
     {NULL, NULL, 0, NULL},
 };
 
 /* New reference to the tuple of interned names. */
 static PyObject *
-shared_memory_intern(void)
+memory_intern(void)
 {
     static const char *const texts[] = {
 #define SHARED_MEMORY_TEXT(text) #text,
-        SHARED_MEMORY_NAMES(SHARED_MEMORY_TEXT)
+        SHARED_MEMORY_WORDS(SHARED_MEMORY_TEXT)
 #undef SHARED_MEMORY_TEXT
     };
     PyObject *words = PyTuple_New(WORD_COUNT);
@@ -550,9 +516,9 @@ int
 mpf_shared_memory_register(PyObject *module)
 {
     struct mpf_state *state = mpf_state_of(module);
-    state->shared_memory_words = shared_memory_intern();
-    if (state->shared_memory_words == NULL || PyModule_AddFunctions(module, shared_memory_functions) < 0) {
+    state->shared_memory_words = memory_intern();
+    if (state->shared_memory_words == NULL || PyModule_AddFunctions(module, memory_functions) < 0) {
         return -1;
     }
-    return mpf_state_add_type(module, &shared_memory_spec, NULL, NULL);
+    return mpf_state_add_type(module, &memory_spec, NULL, NULL);
 }

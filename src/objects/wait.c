@@ -85,7 +85,9 @@ static int
 wait_interrupt(void *context)
 {
     struct mpf_wait *wait = context;
+    const struct mpf_wait_ends *ends = mpf_wait_until(NULL); /* what a handler waits for does not end with them */
     int raised = PyErr_CheckSignals();
+    mpf_wait_until(ends);
     wait->park.interrupt_every = wait_main_of_several() ? WAIT_LOOK_NS : 0;
     return raised < 0 ? raised : wait_look_at_ends(wait);
 }

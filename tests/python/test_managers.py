@@ -5,8 +5,10 @@ import gc
 import multiprocessing.managers as stdlib
 import pickle
 import queue
+import signal
 import sys
 import threading
+import time
 
 import pytest
 
@@ -320,6 +322,50 @@ def test_queues_take_the_arguments_of_the_module_queue(manager):
     bounded.put(1)
     with pytest.raises(queue.Full):
         bounded.put(2, block=None, timeout=-1)
+
+
+def test_a_queue_has_the_methods_of_the_module_queue(manager):
+    tasks = manager.Queue()
+    assert not [name for name in ("close", "put_many", "get_many", "join_thread") if hasattr(tasks, name) or name in dir(tasks)]
+
+
+def test_what_a_signal_handler_waits_for_does_not_end_with_the_manager():
+    manager = mpfast.Manager()
+    tasks, held, outcome, handled = manager.Queue(), mpfast.Lock(), [], threading.Event()
+    held.acquire()
+
+    def handler(*_):
+        manager.shutdown()
+        outcome.append(held.acquire(timeout=0.2))
+        handled.set()
+
+    def interrupt():
+        while not tasks._awaited():
+            time.sleep(0.001)
+        signal.raise_signal(signal.SIGUSR1)
+
+    former = signal.signal(signal.SIGUSR1, handler)
+    try:
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(EOFError):
+            tasks.get()
+        thread.join()
+        assert handled.wait(30) and outcome == [False]
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="queues have no shutdown() before 3.13")
+def test_what_a_queue_that_is_shut_down_looks_at_first(manager):
+    tasks = manager.Queue(3)
+    tasks.shutdown()
+    for use in (lambda: tasks.get(True, -1), lambda: tasks.get(True, "x"), lambda: tasks.put(1, True, -1)):
+        with pytest.raises(queue.ShutDown):
+            use()
+    for use in (tasks.put, lambda: tasks.get(1, 2, 3)):
+        with pytest.raises(TypeError):
+            use()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="queues have no shutdown() before 3.13")

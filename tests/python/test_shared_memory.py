@@ -1,4 +1,5 @@
 """SharedMemory: the standard library's names, errors and memory; nothing lost to a process that merely looked."""
+import abc
 import errno
 import gc
 import inspect
@@ -205,7 +206,7 @@ def test_arguments():
         SharedMemory(create=True, bytes=5)
     with pytest.raises(TypeError, match="positional"):
         SharedMemory(None, True, 5, False)
-    assert str(inspect.signature(SharedMemory.__init__)) == "(self, /, name=None, create=False, size=0, *, track=True)"
+    assert str(inspect.signature(SharedMemory)) == "(name=None, create=False, size=0, *, track=True)"
 
 
 def test_more_than_a_size_can_be():
@@ -272,6 +273,102 @@ def test_dropped_while_somebody_has_a_view(capsys, monkeypatch):
     kept[0] = 1
     kept.release()
     os.close(descriptor)
+
+
+class Full(SharedMemory):
+    """A subclass that overrides whatever can be."""
+
+    _fd = -1
+    _buf = _mmap = None
+
+    def __init__(self, size):
+        self.seen = []
+        super().__init__(create=True, size=size)
+
+    def _begin(self):
+        raise AssertionError("is the subclass's own")
+
+    _open = _close = _unlink = _begin
+
+    def __setattr__(self, name, value):
+        if name != "seen":
+            self.seen.append(name)
+        super().__setattr__(name, value)
+
+    def close(self):
+        self.seen.append("close")
+        super().close()
+
+
+def test_a_subclass_that_overrides_what_it_can():
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        memory = Full(10)
+        descriptor, seen = memory._fd, memory.seen
+        assert memory._name in vars(memory).values() and {"_fd", "_name", "_mmap", "_buf", "_size"} <= set(seen)
+        seen.clear()
+        memory.close()
+        assert {"_buf", "_mmap", "_fd", "close"} <= set(seen) and memory.buf is None and memory._fd == -1
+        with pytest.raises(OSError):
+            os.fstat(descriptor)
+        memory.unlink()
+        seen.clear()
+        del memory
+        assert seen == ["close"]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+class Unfinished(SharedMemory):
+    def __init__(self, closed):
+        self.closed = closed
+
+    def close(self):
+        self.closed.append(1)
+
+
+class Both(SharedMemory, dict):
+    pass
+
+
+class Abstract(SharedMemory, abc.ABC):
+    @abc.abstractmethod
+    def method(self):
+        """To be overridden."""
+
+
+def test_odd_subclasses():
+    closed = []
+    Unfinished(closed)
+    assert closed == [1]
+    both = Both(create=True, size=5)
+    both["a"] = 1
+    both.close()
+    both.unlink()
+    with pytest.raises(TypeError, match="abstract"):
+        Abstract(create=True, size=5)
+
+
+def test_attributes(monkeypatch):
+    memory = SharedMemory(create=True, size=5)
+    assert vars(memory)["_size"] == 5 and (SharedMemory._fd, SharedMemory._name, SharedMemory._buf) == (-1, None, None)
+    with monkeypatch.context() as patched:
+        patched.setattr(memory, "_fd", 12345)
+    memory.close()
+    assert (memory._fd, memory._mmap, memory._buf) == (-1, None, None)
+    memory.unlink()
+    del memory._buf, memory._name
+    assert memory.buf is None
+    memory.unlink()
+
+
+def test_a_cycle():
+    memory = SharedMemory(create=True, size=5)
+    memory.unlink()
+    descriptor, memory._name = memory._fd, memory
+    del memory
+    gc.collect()
+    with pytest.raises(OSError):
+        os.fstat(descriptor)
 
 
 def test_closed_by_several_threads_at_once():
@@ -437,6 +534,25 @@ q = mp.get_context({method!r}).SimpleQueue()
 p = mp.get_context({method!r}).Process(target=exec, args=(source, {{"q": q}})); p.start()
 m = SharedMemory(q.get()); p.join(); m.close(); m.unlink()
 """)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_functions_of_the_tracker_that_were_replaced_at_first():
+    done = subprocess.run([sys.executable, "-c", """
+from multiprocessing import resource_tracker
+said = []
+resource_tracker.register = resource_tracker.unregister = lambda *args: said.append(args)
+from mpfast.shared_memory import SharedMemory
+m = SharedMemory(create=True, size=4); m.close(); m.unlink()
+print(said == [(m._name, "shared_memory")] * 2)
+"""], capture_output=True, text=True, timeout=60, env=child_environment())
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def test_no_warnings():
+    source = "from mpfast.shared_memory import SharedMemory; m = SharedMemory(create=True, size=4); m.close(); m.unlink()"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", source], capture_output=True, text=True, timeout=60,
+                          env=child_environment())
     assert (done.returncode, done.stderr) == (0, "")
 
 

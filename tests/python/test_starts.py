@@ -59,66 +59,7 @@ with mpfast.get_context("spawn").Pool(1) as pool:
     pool.apply(exec, ("import sys, os; os.write(1, ascii(sorted(sys.modules)).encode())",))
 """)
     assert "mpfast._crew_worker" in out
-    unneeded = "subprocess", "socket", "tempfile", "mpfast._prefetch", "mpfast._install", "mpfast.context"
-    assert not [name for name in unneeded if f"'{name}'" in out]
-
-
-@pytest.mark.parametrize("use", [
-    "import mpfast; mpfast.Queue",
-    "from mpfast import Queue",
-    "from mpfast import *; Queue; Process",
-    "import mpfast; mpfast.pool.ThreadPool; mpfast.ProcessGroup; mpfast.SharedDict",
-    "import mpfast.shared_memory; mpfast.shared_memory.SharedMemory",
-    "import mpfast; assert 'Queue' in dir(mpfast)",
-    "import mpfast; assert mpfast.__version__ and 'Queue' in mpfast.__all__ and mpfast.__file__.endswith('__init__.py')",
-    "import mpfast; assert not hasattr(mpfast, 'nothing') and not hasattr(mpfast, '_nothing')",
-    "import mpfast, importlib; importlib.reload(mpfast).Queue",
-    "import mpfast; mpfast.Lock; assert type(mpfast) is type(__import__('sys')) and mpfast.__doc__",
-    "import mpfast, inspect; assert 'def install' in inspect.getsource(mpfast); mpfast.Queue",
-    "import pickle, mpfast; assert pickle.loads(pickle.dumps(mpfast.OwnerDied)) is mpfast.OwnerDied",
-], ids=range(12))
-def test_a_spawned_process_has_the_whole_package(code, use):
-    assert code(f"""
-import mpfast
-p = mpfast.get_context("spawn").Process(target=exec, args=({use!r}, {{"__name__": "used"}}))
-p.start()
-p.join()
-print(p.exitcode)
-""") == "0\n"
-
-
-def test_threads_of_a_spawned_process_that_use_the_package_at_once(python, tmp_path):
-    (tmp_path / "program.py").write_text("""
-import sys
-import threading
-import mpfast
-
-NAMES = "Queue", "Lock", "pool", "ProcessGroup", "__all__", "queues", "synchronize", "SharedDict"
-
-def use(barrier, name, found):
-    barrier.wait()
-    found.append(getattr(mpfast, name))
-
-def child():
-    sys.setswitchinterval(1e-6)
-    barrier, found = threading.Barrier(len(NAMES)), []
-    threads = [threading.Thread(target=use, args=(barrier, name, found)) for name in NAMES]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    raise SystemExit(0 if len(found) == len(NAMES) else 3)
-
-if __name__ == "__main__":
-    processes = [mpfast.get_context("spawn").Process(target=child) for _ in range(10)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    print({process.exitcode for process in processes})
-""")
-    done = python(tmp_path / "program.py")
-    assert (done.stdout, done.stderr) == ("{0}\n", "")
+    assert not [name for name in ("subprocess", "socket", "tempfile", "mpfast._prefetch", "mpfast._install") if f"'{name}'" in out]
 
 
 @pytest.mark.parametrize("method", ("spawn", "forkserver"))
