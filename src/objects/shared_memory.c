@@ -1,14 +1,14 @@
 /*
- * Purpose: what SharedMemory does most: making new memory, letting go of it, destroying it.
+ * Purpose: what SharedMemory does most: making new memory, attaching to some, letting go of it, destroying it.
  *
  * Layout: none of its own. The methods here are those of a class without fields, from which mpfast/shared_memory.py derives
  * SharedMemory: what an object has are the standard library's attributes, in its dict, and its class's where nothing was done.
  *
  * States: without memory -> open (`_mmap`, `_buf` and `_fd` are set) -> closed, which is without memory again. The name stays.
  *
- * Invariants: only what is plain to see is done here: for an object of mpfast's own class, new memory of any name, closing what was
- * mapped here, destroying what has a plain name. Everything else (a subclass, a name that was given, a replaced maker of names) goes
- * to the functions in Python. A program that has replaced functions of the resource tracker has them called. Who closes has taken
+ * Invariants: only what is plain to see is done here: for an object of mpfast's own class, new memory of any name, attaching to what
+ * has a plain name, closing what was mapped here, destroying what has a plain name. Everything else (a subclass, a name for new memory,
+ * a replaced maker of names) goes to the functions in Python. A program that has replaced functions of the resource tracker has them called. Who closes has taken
  * the attributes before he gives up the GIL, so that nobody closes a descriptor twice.
  *
  * Callers: Python code, attached to the interpreter. In free-threaded builds, taking is done in the object's critical section.
@@ -32,6 +32,8 @@
 #include "objects/types.h"
 #include "platform/named.h"
 
+#define ATTACHED_NAME_BYTES 256 /* longer ones are none */
+
 /* What _set_shared_memory() was given. */
 enum known {
     KNOWN_CLASS,      /* mpfast's own */
@@ -52,7 +54,7 @@ enum known {
 /* Interned names. */
 #define SHARED_MEMORY_WORDS(X) \
     X(name) X(create) X(size) X(track) X(close) X(release) X(register) X(unregister) X(_make_filename) X(_resource_tracker) \
-    X(_names) X(_fd) X(_mode) X(_flags) X(_name) X(_size) X(_mmap) X(_buf) X(_track)
+    X(_names) X(_fd) X(_mode) X(_flags) X(_name) X(_size) X(_mmap) X(_buf) X(_track) X(_prepend_leading_slash)
 enum word {
 #define SHARED_MEMORY_WORD(text) WORD_##text,
     SHARED_MEMORY_WORDS(SHARED_MEMORY_WORD)
@@ -120,6 +122,18 @@ set_new(const struct mpf_state *state, PyObject *self, enum word attribute, PyOb
     return rc;
 }
 
+/* The name as the kernel takes it, NULL where it is not plain. */
+static const char *
+plain_name(PyObject *name)
+{
+    if (!PyUnicode_CheckExact(name) || !PyUnicode_IS_ASCII(name)) {
+        return NULL;
+    }
+    Py_ssize_t length;
+    const char *text = PyUnicode_AsUTF8AndSize(name, &length);
+    return text != NULL && length > 0 && strlen(text) == (size_t)length ? text : NULL;
+}
+
 /* ---- making ---- */
 
 /* Has the tracker unlink the name at the end. 0, or -1 with an exception. */
@@ -141,21 +155,19 @@ memory_note(struct mpf_state *state, PyObject *self, const struct mpf_named *mad
     return done != NULL ? 0 : -1;
 }
 
-/* Gives the object what was made: from then on close() and unlink() know it. 0, or -1 with an exception. */
+/* Gives the object what is mapped: from then on close() and unlink() know it. 0, or -1 with an exception. */
 static int
-memory_take_over(const struct mpf_state *state, PyObject *self, const struct mpf_named *made, PyObject *track)
+memory_take_over(const struct mpf_state *state, PyObject *self, const struct mpf_named *named, const char *name)
 {
-    PyObject *mapping = mpf_mapping_wrap(state->mapping_type, made);
-    if (mapping == NULL || set_new(state, self, WORD__flags, PyLong_FromLong(O_CREAT | O_EXCL | O_RDWR)) < 0 ||
-        set_new(state, self, WORD__name, PyUnicode_FromString(made->name)) < 0 ||
-        set_new(state, self, WORD__size, PyLong_FromSize_t(made->bytes)) < 0 ||
-        set_new(state, self, WORD__buf, PyMemoryView_FromObject(mapping)) < 0 ||
-        (track != Py_True && set(state, self, WORD__track, track) < 0) || set(state, self, WORD__mmap, mapping) < 0) {
+    PyObject *mapping = mpf_mapping_wrap(state->mapping_type, named);
+    if (mapping == NULL || set_new(state, self, WORD__name, PyUnicode_FromString(name)) < 0 ||
+        set_new(state, self, WORD__size, PyLong_FromSize_t(named->bytes)) < 0 ||
+        set_new(state, self, WORD__buf, PyMemoryView_FromObject(mapping)) < 0 || set(state, self, WORD__mmap, mapping) < 0) {
         Py_XDECREF(mapping);
         return -1;
     }
     Py_DECREF(mapping);
-    return set_new(state, self, WORD__fd, PyLong_FromLong(made->fd));
+    return set_new(state, self, WORD__fd, PyLong_FromLong(named->fd));
 }
 
 static int
@@ -172,40 +184,109 @@ memory_make(struct mpf_state *state, PyObject *self, long mode, Py_ssize_t bytes
         mpf_mapping_fail(rc);
         return -1;
     }
-    if (memory_take_over(state, self, &made, track) < 0) {
+    if (set_new(state, self, WORD__flags, PyLong_FromLong(O_CREAT | O_EXCL | O_RDWR)) < 0 ||
+        (track != Py_True && set(state, self, WORD__track, track) < 0) || memory_take_over(state, self, &made, made.name) < 0) {
         mpf_named_discard(&made);
         return -1;
     }
     return track == Py_True ? memory_note(state, self, &made) : 0;
 }
 
-/* The number of bytes that the arguments ask for, if they ask plainly for new memory: SharedMemory(create=True, size=bytes), and
- * track, which is left NULL where it is not given. Else -1, without an exception. */
-static Py_ssize_t
-memory_wish(const struct mpf_state *state, PyObject *args, PyObject *kwargs, PyObject **track)
+/* ---- attaching ---- */
+
+/* Maps what has that name. 0, or -errno; the descriptor is closed then. */
+static int
+attach_map(struct mpf_named *named, const char *name, mode_t mode)
 {
-    PyObject *given[3] = {NULL, NULL, NULL}; /* borrowed: name, create, size */
+    named->fd = shm_open(name, O_RDWR, mode);
+    if (named->fd < 0) {
+        return -errno;
+    }
+    int rc = mpf_named_map(named);
+    if (rc < 0) {
+        close(named->fd);
+    }
+    return rc;
+}
+
+/* 0, or -1 with an exception. */
+static int
+memory_attach(struct mpf_state *state, PyObject *self, long mode, const char *name)
+{
+    char path[ATTACHED_NAME_BYTES];
+    struct mpf_named named;
+    int rc;
+    PyOS_snprintf(path, sizeof path, "/%s", name);
+    do {
+        Py_BEGIN_ALLOW_THREADS
+        rc = attach_map(&named, path, (mode_t)mode);
+        Py_END_ALLOW_THREADS
+    } while (rc == -EINTR && PyErr_CheckSignals() == 0);
+    if (rc < 0) {
+        errno = -rc;
+        if (!PyErr_Occurred()) { /* by a signal handler */
+            PyErr_SetFromErrnoWithFilename(PyExc_OSError, path);
+        }
+        return -1;
+    }
+    if (named.base == NULL) {
+        PyErr_SetString(PyExc_ValueError, "cannot mmap an empty file");
+        rc = -1;
+    }
+    rc = rc == 0 ? memory_take_over(state, self, &named, path) : rc;
+    if (rc < 0) {
+        close(named.fd);
+    }
+    return rc;
+}
+
+/* ---- beginning ---- */
+
+/* The arguments name, create, size and track, borrowed; NULL where one is not given. Whether these are all. No exception is set. */
+static bool
+memory_arguments(const struct mpf_state *state, PyObject *args, PyObject *kwargs, PyObject *given[4])
+{
     Py_ssize_t positional = PyTuple_GET_SIZE(args), named = 0;
     if (positional > 3) {
-        return -1;
+        return false;
     }
     for (Py_ssize_t i = 0; i < positional; i++) {
         given[i] = PyTuple_GET_ITEM(args, i);
     }
-    for (int i = (int)positional; kwargs != NULL && i < 3; i++) {
+    for (int i = (int)positional; kwargs != NULL && i < 4; i++) {
         given[i] = PyDict_GetItemWithError(kwargs, word(state, (enum word)(WORD_name + i)));
         named += given[i] != NULL;
     }
-    *track = kwargs != NULL ? PyDict_GetItemWithError(kwargs, word(state, WORD_track)) : NULL;
-    named += *track != NULL;
     bool is_all = named == (kwargs != NULL ? PyDict_GET_SIZE(kwargs) : 0) && !PyErr_Occurred();
-    Py_ssize_t bytes = -1;
-    if (is_all && (given[0] == NULL || given[0] == Py_None) && given[1] == Py_True && given[2] != NULL &&
-        PyLong_CheckExact(given[2]) && (*track == NULL || PyBool_Check(*track))) {
-        bytes = PyLong_AsSsize_t(given[2]);
+    PyErr_Clear();
+    return is_all;
+}
+
+/* The number of bytes, where new memory of any name is asked for; else -1, without an exception. */
+static Py_ssize_t
+memory_wish(PyObject *const given[4])
+{
+    if ((given[0] != NULL && given[0] != Py_None) || given[1] != Py_True || given[2] == NULL || !PyLong_CheckExact(given[2]) ||
+        (given[3] != NULL && !PyBool_Check(given[3]))) {
+        return -1;
     }
+    Py_ssize_t bytes = PyLong_AsSsize_t(given[2]);
     PyErr_Clear();
     return bytes > 0 ? bytes : -1;
+}
+
+/* The name, where attaching to memory is asked for that nobody is to track; else NULL, without an exception. */
+static const char *
+memory_target(const struct mpf_state *state, PyObject *self, PyObject *const given[4])
+{
+    if (given[0] == NULL || (given[1] != NULL && given[1] != Py_False) || given[2] != NULL || given[3] != NULL) {
+        return NULL;
+    }
+    const char *name = plain_name(given[0]);
+    PyObject *slash = name != NULL && strlen(name) < ATTACHED_NAME_BYTES - 1 ? get(state, self, WORD__prepend_leading_slash) : NULL;
+    Py_XDECREF(slash); /* only its address counts */
+    PyErr_Clear();
+    return slash == Py_True ? name : NULL;
 }
 
 /* Whether it is an object of the usual class, without memory, and the maker of names is the usual one. 1, 0 or -1. */
@@ -224,13 +305,15 @@ static int
 memory_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     struct mpf_state *state = state_of(self);
+    PyObject *given[4] = {NULL, NULL, NULL, NULL}; /* borrowed */
     int is_plain = state != NULL ? memory_is_plain(state, self) : -1;
-    PyObject *track; /* borrowed */
-    Py_ssize_t bytes = is_plain > 0 ? memory_wish(state, args, kwargs, &track) : -1;
     if (is_plain < 0) {
         return -1;
     }
-    if (bytes < 0) {
+    is_plain = is_plain && memory_arguments(state, args, kwargs, given);
+    Py_ssize_t bytes = is_plain ? memory_wish(given) : -1;
+    const char *name = is_plain && bytes < 0 ? memory_target(state, self, given) : NULL;
+    if (bytes < 0 && name == NULL) {
         PyObject *begin = PyMethod_New(known(state, KNOWN_BEGIN), self);
         PyObject *done = begin != NULL ? PyObject_Call(begin, args, kwargs) : NULL;
         Py_XDECREF(begin);
@@ -243,7 +326,8 @@ memory_init(PyObject *self, PyObject *args, PyObject *kwargs)
     if (mode == -1 && PyErr_Occurred()) {
         return -1;
     }
-    return memory_make(state, self, mode, bytes, track != NULL ? track : Py_True);
+    return name != NULL ? memory_attach(state, self, mode, name)
+                        : memory_make(state, self, mode, bytes, given[3] != NULL ? given[3] : Py_True);
 }
 
 /* ---- letting go ---- */
@@ -364,18 +448,6 @@ memory_finalize(PyObject *self)
 }
 
 /* ---- destroying ---- */
-
-/* The name as the kernel takes it, NULL where it is not plain. */
-static const char *
-plain_name(PyObject *name)
-{
-    if (!PyUnicode_CheckExact(name) || !PyUnicode_IS_ASCII(name)) {
-        return NULL;
-    }
-    Py_ssize_t length;
-    const char *text = PyUnicode_AsUTF8AndSize(name, &length);
-    return text != NULL && length > 0 && strlen(text) == (size_t)length ? text : NULL;
-}
 
 /* 0, or -1 with an exception. */
 static int

@@ -209,6 +209,33 @@ def test_arguments():
     assert str(inspect.signature(SharedMemory)) == "(name=None, create=False, size=0, *, track=True)"
 
 
+@pytest.mark.parametrize("name", ["a/b", "x" * 254, "x" * 255, "x" * 300, "", "\xe9", "no such", "/"])
+def test_names_that_nothing_has(name):
+    class Slow(SharedMemory):
+        """Attaches in Python."""
+
+    failures = []
+    for make in (SharedMemory, Slow, multiprocessing.shared_memory.SharedMemory):
+        with pytest.raises((OSError, ValueError)) as failure:
+            make(name)
+        failures.append((type(failure.value), str(failure.value)))
+    assert failures[0] == failures[1] == failures[2]
+
+
+@pytest.mark.parametrize("name", ["mpfast-test-" + "x" * 200, "/mpfast-test", "mpfast-test a", "mpfast-test:a"])
+def test_names_of_all_kinds(name):
+    made = SharedMemory(name, create=True, size=3)
+    try:
+        made.buf[0] = 5
+        attached = SharedMemory(name)
+        assert attached.buf[0] == 5 and attached._name == made._name and attached.name == made.name and attached.size == 3
+        attached.close()
+        assert vars(attached)["_fd"] == -1 and attached.buf is None
+    finally:
+        made.close()
+        made.unlink()
+
+
 def test_more_than_a_size_can_be():
     with pytest.raises((OverflowError, OSError, ValueError)):
         SharedMemory(create=True, size=2 ** 70)
