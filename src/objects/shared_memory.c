@@ -7,9 +7,9 @@
  * States: without memory -> open (`_mmap`, `_buf` and `_fd` are set) -> closed, which is without memory again. The name stays.
  *
  * Invariants: only what is plain to see is done here: for an object of mpfast's own class, new memory of any name, attaching to what
- * has a plain name, closing what was mapped here, destroying what has a plain name. Everything else (a subclass, a name for new memory,
- * a replaced maker of names) goes to the functions in Python. A program that has replaced functions of the resource tracker has them called. Who closes has taken
- * the attributes before he gives up the GIL, so that nobody closes a descriptor twice.
+ * has a plain name, closing what was mapped here, destroying what has a plain name. Everything else (a subclass, a name for new
+ * memory, a replaced maker of names) goes to the functions in Python. A program that has replaced functions of the resource tracker
+ * has them called. Who closes has taken the attributes before he gives up the GIL, so that nobody closes a descriptor twice.
  *
  * Callers: Python code, attached to the interpreter. In free-threaded builds, taking is done in the object's critical section.
  *
