@@ -106,7 +106,9 @@ if native("Mapping") is not None:
         def __get__(self, instance, cls):
             if cls.__init__ is not SharedMemory.__init__:
                 raise AttributeError("__signature__")
-            return cls.__init__.__text_signature__.replace("$self, /, ", "")
+            import inspect
+            signature = inspect.signature(cls.__init__)
+            return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
     class SharedMemory(_core.SharedMemory, _StdlibSharedMemory):
@@ -122,7 +124,7 @@ if native("Mapping") is not None:
 
         _track = True
 
-        if sys.version_info[:2] == (3, 13):
+        if sys.version_info >= (3, 13):
             __signature__ = _Signature()
 
         def __reduce__(self):
