@@ -67,7 +67,28 @@ def _check_kernel():
     return None
 
 
+class _Signature:
+    """What :func:`inspect.signature` says of a class whose ``__init__`` is a method in C: from 3.13 on it cannot find that itself."""
+
+    def __get__(self, instance, cls):
+        init = cls.__init__
+        if instance is not None or not isinstance(init, type(str.join)):
+            raise AttributeError("__signature__")
+        import inspect
+        signature = inspect.signature(init)
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def _give_signatures():
+    signature = _Signature()
+    for value in vars(core).values():
+        if isinstance(value, type) and isinstance(vars(value).get("__init__"), type(str.join)):
+            value.__signature__ = signature
+
+
 core, missing = _load()
+if core is not None and sys.version_info >= (3, 13):
+    _give_signatures()
 if core is not None:
     missing = _check_kernel()
 ENABLED = missing is None

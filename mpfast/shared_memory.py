@@ -19,7 +19,6 @@ if native("Mapping") is not None:
     import multiprocessing.resource_tracker as _tracker
     import multiprocessing.shared_memory as _stdlib
     import os
-    import sys
     import types
 
     import _posixshmem
@@ -39,7 +38,7 @@ if native("Mapping") is not None:
     #: The default of *track*: equal to the standard library's, True, and yet to be told from a True that was passed.
     _BY_ORIGIN = 1
 
-    # What C does not: other than new memory of any name, for an object of this very class.
+    # What C does not: other than new memory of any name, or attaching, for an object of this very class.
 
     def _begin(self, name=None, create=False, size=0, *, track=_BY_ORIGIN):
         if not size >= 0:
@@ -100,17 +99,6 @@ if native("Mapping") is not None:
                 _shared_memory_names.unregister(self._name)
 
 
-    class _Signature:
-        """What :func:`inspect.signature` says of SharedMemory where it cannot cope with an ``__init__`` that is in C."""
-
-        def __get__(self, instance, cls):
-            if cls.__init__ is not SharedMemory.__init__:
-                raise AttributeError("__signature__")
-            import inspect
-            signature = inspect.signature(cls.__init__)
-            return signature.replace(parameters=list(signature.parameters.values())[1:])
-
-
     class SharedMemory(_core.SharedMemory, _StdlibSharedMemory):
         """A block of shared memory that has a name.
 
@@ -123,9 +111,6 @@ if native("Mapping") is not None:
         """
 
         _track = True
-
-        if sys.version_info >= (3, 13):
-            __signature__ = _Signature()
 
         def __reduce__(self):
             make = _attach if type(self) is SharedMemory else type(self)

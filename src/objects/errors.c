@@ -84,34 +84,32 @@ errors_of_queue(PyObject **slot, const char *name)
     return exception; /* borrowed: the slot has stolen the reference */
 }
 
+static PyObject *
+errors_raise_of_queue(PyObject **slot, const char *name, PyObject *value)
+{
+    PyObject *exception = errors_of_queue(slot, name);
+    if (exception != NULL) {
+        PyErr_SetObject(exception, value != NULL ? value : Py_None);
+    }
+    return NULL;
+}
+
 PyObject *
 mpf_errors_raise_full(struct mpf_state *state, PyObject *value)
 {
-    PyObject *full = errors_of_queue(&state->queue_full, "Full");
-    if (full != NULL) {
-        PyErr_SetObject(full, value != NULL ? value : Py_None);
-    }
-    return NULL;
+    return errors_raise_of_queue(&state->queue_full, "Full", value);
 }
 
 PyObject *
 mpf_errors_raise_empty(struct mpf_state *state)
 {
-    PyObject *empty = errors_of_queue(&state->queue_empty, "Empty");
-    if (empty != NULL) {
-        PyErr_SetNone(empty);
-    }
-    return NULL;
+    return errors_raise_of_queue(&state->queue_empty, "Empty", NULL);
 }
 
 PyObject *
 mpf_errors_raise_shut_down(struct mpf_state *state)
 {
-    PyObject *shut_down = errors_of_queue(&state->queue_shut_down, "ShutDown");
-    if (shut_down != NULL) {
-        PyErr_SetNone(shut_down);
-    }
-    return NULL;
+    return errors_raise_of_queue(&state->queue_shut_down, "ShutDown", NULL);
 }
 
 PyDoc_STRVAR(set_strict_doc,

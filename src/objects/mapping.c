@@ -121,20 +121,9 @@ mapping_dealloc(PyObject *op)
 }
 
 static PyObject *
-mapping_close_method(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+mapping_close_method(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
-    int fd = -1;
-    if (nargs > 1) {
-        PyErr_Format(PyExc_TypeError, "close() takes at most 1 argument (%zd given)", nargs);
-        return NULL;
-    }
-    if (nargs == 1) {
-        fd = (int)PyLong_AsLong(args[0]);
-        if (fd == -1 && PyErr_Occurred()) {
-            return NULL;
-        }
-    }
-    int rc = mpf_mapping_close((struct mpf_mapping *)op, fd);
+    int rc = mpf_mapping_close((struct mpf_mapping *)op, -1);
     if (rc < 0) {
         return mpf_mapping_fail_to_close(rc);
     }
@@ -144,7 +133,7 @@ mapping_close_method(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 static PyObject *
 mapping_closed(PyObject *op, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(atomic_load_explicit(&((struct mpf_mapping *)op)->users, memory_order_relaxed) < 0);
+    return PyBool_FromLong(mpf_mapping_is_closed((struct mpf_mapping *)op));
 }
 
 /* Pins, or sets ValueError. */
@@ -246,8 +235,8 @@ PyDoc_STRVAR(of_doc,
 
 static PyMethodDef mapping_methods[] = {
     {"of", (PyCFunction)(void (*)(void))mapping_of, METH_FASTCALL | METH_CLASS, of_doc},
-    {"close", (PyCFunction)(void (*)(void))mapping_close_method, METH_FASTCALL,
-     "close($self, fd=-1, /)\n--\n\nUnmap it and close the descriptor, if one is given.  BufferError: somebody has a view of it."},
+    {"close", mapping_close_method, METH_NOARGS,
+     "close($self, /)\n--\n\nUnmap it.  BufferError: somebody has a view of it."},
     {"size", mapping_size, METH_NOARGS, "size($self, /)\n--\n\nThe number of bytes.  ValueError: it is closed."},
     {"flush", mapping_flush, METH_NOARGS, "flush($self, /)\n--\n\nDoes nothing: memory has nothing behind it."},
     {"madvise", mapping_madvise, METH_VARARGS,

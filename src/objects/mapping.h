@@ -12,6 +12,7 @@ struct mpf_mapping {
     char *base;
     Py_ssize_t size;
     _Atomic Py_ssize_t users; /* exported buffers and pins; -1 once it is closed */
+    _Atomic bool claimed;     /* one thread is closing it, together with what it belongs to */
 };
 
 /* New reference to the object for what is mapped, which is unmapped where there is no memory for it. */
@@ -24,6 +25,26 @@ int mpf_mapping_close(struct mpf_mapping *self, int fd);
 /* Raise OSError, unless something else was raised; for what mpf_mapping_close() says, BufferError where that is it. NULL. */
 PyObject *mpf_mapping_fail(int rc);
 PyObject *mpf_mapping_fail_to_close(int rc);
+
+/* Whether the caller is the one to close it; until it gives that up, having failed. */
+static inline bool
+mpf_mapping_claim(struct mpf_mapping *self)
+{
+    /* Acquire: pairs with the release below, of a thread that has put back what it had taken from the mapping's owner. */
+    return !atomic_exchange_explicit(&self->claimed, true, memory_order_acquire);
+}
+
+static inline void
+mpf_mapping_unclaim(struct mpf_mapping *self)
+{
+    atomic_store_explicit(&self->claimed, false, memory_order_release); /* pairs with the acquire in mpf_mapping_claim() */
+}
+
+static inline bool
+mpf_mapping_is_closed(const struct mpf_mapping *self)
+{
+    return atomic_load_explicit(&self->users, memory_order_relaxed) < 0;
+}
 
 /* Keeps the mapping where it is until mpf_mapping_unpin(). False: it is closed. */
 static inline bool

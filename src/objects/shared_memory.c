@@ -9,9 +9,10 @@
  * Invariants: only what is plain to see is done here: for an object of mpfast's own class, new memory of any name, attaching to what
  * has a plain name, closing what was mapped here, destroying what has a plain name. Everything else (a subclass, a name for new
  * memory, a replaced maker of names) goes to the functions in Python. A program that has replaced functions of the resource tracker
- * has them called. Who closes has taken the attributes before he gives up the GIL, so that nobody closes a descriptor twice.
+ * has them called. Of several threads that close an object one has claimed its mapping and takes the attributes, so that nobody
+ * closes a descriptor twice; the others find nothing to do.
  *
- * Callers: Python code, attached to the interpreter. In free-threaded builds, taking is done in the object's critical section.
+ * Callers: Python code, attached to the interpreter.
  *
  * Death of the caller: between making the file and noting its name, the file stays, as with the standard library's; afterwards
  * the resource tracker destroys it.
@@ -25,7 +26,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "objects/guard.h"
 #include "objects/mapping.h"
 #include "objects/names.h"
 #include "objects/shared.h"
@@ -337,23 +337,27 @@ struct held {
     PyObject *buf, *mapping, *fd; /* owned */
 };
 
-/* Takes them from the object: 1; 0 where it has not all of them, and nothing is done; -1 with an exception. */
+/* Takes them from the object: 1; 0 where it has not all of them, and 2 where another thread closes it: nothing is done then;
+ * -1 with an exception. */
 static int
 held_take(const struct mpf_state *state, PyObject *self, struct held *held)
 {
-    int taken = -1;
-    MPF_GUARD(self);
     held->buf = get(state, self, WORD__buf);
     held->mapping = held->buf != NULL ? get(state, self, WORD__mmap) : NULL;
     held->fd = held->mapping != NULL ? get(state, self, WORD__fd) : NULL;
-    if (held->fd != NULL) {
-        bool is_open = PyMemoryView_Check(held->buf) && Py_IS_TYPE(held->mapping, state->mapping_type) &&
-                       PyLong_CheckExact(held->fd);
-        taken = !is_open ? 0 : set(state, self, WORD__buf, Py_None) == 0 && set(state, self, WORD__mmap, Py_None) == 0 &&
-                               set_new(state, self, WORD__fd, PyLong_FromLong(-1)) == 0 ? 1 : -1;
+    if (held->fd == NULL) {
+        return -1;
     }
-    MPF_UNGUARD();
-    return taken;
+    if (!PyMemoryView_Check(held->buf) || !Py_IS_TYPE(held->mapping, state->mapping_type) || !PyLong_CheckExact(held->fd) ||
+        mpf_mapping_is_closed((struct mpf_mapping *)held->mapping)) {
+        return 0;
+    }
+    if (!mpf_mapping_claim((struct mpf_mapping *)held->mapping)) {
+        return 2;
+    }
+    bool taken = set(state, self, WORD__buf, Py_None) == 0 && set(state, self, WORD__mmap, Py_None) == 0 &&
+                 set_new(state, self, WORD__fd, PyLong_FromLong(-1)) == 0;
+    return taken ? 1 : -1;
 }
 
 static void
@@ -375,6 +379,7 @@ held_return(const struct mpf_state *state, PyObject *self, const struct held *he
         PyErr_Clear();
     }
     PyErr_Restore(type, value, traceback);
+    mpf_mapping_unclaim((struct mpf_mapping *)held->mapping);
 }
 
 /* 0, or -1 with an exception. */
@@ -405,7 +410,7 @@ memory_close(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     struct held held = {NULL, NULL, NULL};
     int taken = is_own(state, self) ? held_take(state, self, &held) : 0;
-    int rc = taken > 0 ? held_close(state, self, &held) : taken;
+    int rc = taken == 1 ? held_close(state, self, &held) : taken < 0 ? -1 : 0;
     held_drop(&held);
     if (rc < 0) {
         return NULL;

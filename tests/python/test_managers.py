@@ -340,7 +340,8 @@ def test_what_a_signal_handler_waits_for_does_not_end_with_the_manager():
         handled.set()
 
     def interrupt():
-        while not tasks._awaited():
+        deadline = time.monotonic() + 30
+        while not tasks._awaited() and time.monotonic() < deadline:  # nothing tells that another thread has begun to wait
             time.sleep(0.001)
         signal.raise_signal(signal.SIGUSR1)
 
