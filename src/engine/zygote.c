@@ -518,13 +518,25 @@ void mpf_zygote_close(struct mpf_zygote *z)
     zygote_written = NULL;
 }
 
+/* When this process began, 0 if that is not known. Read once: a fork leaves the thread's copy, which is the parent's then. */
+static uint64_t own_start_time(void)
+{
+    static _Thread_local uint64_t start, forks;
+    if (start == 0 || forks != mpf_process_forks) {
+        start = 0;
+        (void)mpf_process_start_time(getpid(), &start);
+        forks = mpf_process_forks;
+    }
+    return start;
+}
+
 int mpf_zygote_ask(int control, bool follow, const int *fds, unsigned count, int *connection)
 {
     if (count > MPF_ZYGOTE_FDS)
         return -EINVAL;
     int ends[2], passed[1 + MPF_ZYGOTE_FDS];
-    struct request request = {.magic = MAGIC, .follow = follow, .client = getpid(), .count = count};
-    (void)mpf_process_start_time(request.client, &request.client_start);
+    struct request request = {.magic = MAGIC, .follow = follow, .client = getpid(), .count = count,
+                              .client_start = own_start_time()};
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
         return -errno;
     passed[0] = ends[1];
