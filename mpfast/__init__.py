@@ -13,9 +13,7 @@ the native part is in use.
 import multiprocessing as _stdlib
 import sys
 
-from . import _errors, _mirror, _native, context
-from ._errors import OwnerDied, OwnerDiedWarning, WorkerLostError
-from ._version import VERSION as __version__
+from . import _mirror, _native, context
 
 __all__ = list(_stdlib.__all__)
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
@@ -29,6 +27,7 @@ _SUBMODULES = frozenset([
     "resource_tracker", "shared_memory", "sharedctypes", "spawn", "synchronize", "util",
 ])
 
+_ERRORS = frozenset(["OwnerDied", "OwnerDiedWarning", "WorkerLostError"])
 
 if _native.native("SharedDict") is not None:
     SharedDict = _native.core.SharedDict
@@ -66,22 +65,31 @@ def set_strict(strict):
     strict: False, the default, takes the lock and issues :class:`OwnerDiedWarning`; True raises :class:`OwnerDied`
     and leaves the lock free.  Returns the former setting.  Holds for this process and the children it starts from now on.
     """
+    from . import _errors
     return _errors.set_strict(strict)
 
 
 def get_strict():
     """Returns the setting of :func:`set_strict`."""
+    from . import _errors
     return _errors.get_strict()
 
 
 def __getattr__(name):
+    # Imported when it is asked for: each spawned child imports this package.
     if name == "ProcessGroup":
         from ._group import ProcessGroup
         return ProcessGroup
+    if name in _ERRORS:
+        from . import _errors
+        return getattr(_errors, name)
+    if name == "__version__":
+        from ._version import VERSION
+        return VERSION
     if name in _SUBMODULES:
         return _mirror.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted({*globals(), *_SUBMODULES, "ProcessGroup"})
+    return sorted({*globals(), *_SUBMODULES, *_ERRORS, "ProcessGroup", "__version__"})

@@ -73,6 +73,7 @@ def _import_needed():
     import _signal
     numbers = {name: int(value) for name, value in vars(_signal).items() if name[:3] == "SIG" and "_" not in name}
     given = {"signal": numbers, "functools": {"partial": _functools.partial}, "multiprocessing.reduction": {},
+             "types": {"GenericAlias": type(list[int])},
              "subprocess": {"_args_from_interpreter_flags": args_from_interpreter_flags}}
     placed = put_off(given)
     try:

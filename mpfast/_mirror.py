@@ -8,7 +8,6 @@ standard library's module at the moment of the access, and is written there when
 program replaces at run time is replaced for both.
 """
 import sys
-import types
 
 from . import _native
 
@@ -28,7 +27,7 @@ def stdlib_name(name):
     return f"multiprocessing.{rest}" if rest else "multiprocessing"
 
 
-class Mirror(types.ModuleType):
+class Mirror(type(sys)):  # type: ignore[misc]  # types.ModuleType, whose module not every child has
     """A module that answers for the names it does not define itself with those of the standard library's module."""
 
     def __getattr__(self, name):
