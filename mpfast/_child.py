@@ -61,20 +61,19 @@ class _Later(type(sys)):
         return getattr(sys.modules[module], name)
 
 
-def args_from_interpreter_flags():
-    """As subprocess's, which it imports."""
-    from subprocess import _args_from_interpreter_flags
-    return _args_from_interpreter_flags()
-
-
 def _import_needed():
     """Import what a process object needs, without what that imports but needs only later, if at all."""
     import _functools
     import _signal
+
+    def _args_from_interpreter_flags():
+        from subprocess import _args_from_interpreter_flags
+        return _args_from_interpreter_flags()
+
     numbers = {name: int(value) for name, value in vars(_signal).items() if name[:3] == "SIG" and "_" not in name}
     given = {"signal": numbers, "functools": {"partial": _functools.partial}, "multiprocessing.reduction": {},
              "types": {"GenericAlias": type(list[int])},
-             "subprocess": {"_args_from_interpreter_flags": args_from_interpreter_flags}}
+             "subprocess": {"_args_from_interpreter_flags": _args_from_interpreter_flags}}
     placed = put_off(given)
     try:
         import _pickle  # noqa: F401

@@ -5,7 +5,6 @@ parent_sentinel: Any
 ended: Any
 follows: Any
 untouched: Any
-args_from_interpreter_flags: Any
 put_off: Any
 put_off_no_more: Any
 main: Any

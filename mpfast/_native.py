@@ -71,12 +71,16 @@ class _Signature:
     """What :func:`inspect.signature` says of a class whose ``__init__`` is a method in C: from 3.13 on it cannot find that itself."""
 
     def __get__(self, instance, cls):
-        init = cls.__init__
-        if instance is not None or not isinstance(init, type(str.join)):
-            raise AttributeError("__signature__")
+        made = cls.__new__ if _is_python(cls.__new__) else cls.__init__
+        if instance is not None or _is_python(type(cls).__call__) or _is_python(cls.__init__):
+            raise AttributeError("__signature__")  # it finds these itself
         import inspect
-        signature = inspect.signature(init)
+        signature = inspect.signature(made)
         return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def _is_python(function):
+    return hasattr(function, "__code__")
 
 
 def _give_signatures():

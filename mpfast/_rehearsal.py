@@ -1,7 +1,7 @@
 """What the fork server does beforehand, to no effect, so that each of its children has less to write.
 
-Code that has run some times is adapted to what it works with, and what was found in a type is kept for whoever looks it up
-there again: both are writes, and the page that a child writes to first is copied for it.  What the server has rehearsed is
+Code that has run some times is adapted to what it works with, from 3.11 on, and what was found in a type is kept for whoever
+looks it up there again: both are writes, and the page that a child writes to first is copied for it.  What the server has rehearsed is
 written already; and adapted code does not look up, and count a use of, most of what it names.
 """
 import copyreg
@@ -9,7 +9,7 @@ import os
 import pickle
 import sys
 
-_TIMES = 12  # more than any version has code run before it adapts it
+_TIMES = 12  # more than 3.11 and later ones have code run before they adapt it
 
 
 class _Reduced:
@@ -20,6 +20,13 @@ class _Reduced:
 
     def __reduce__(self):
         return self._reduced
+
+
+def is_possible():
+    """Whether making a process object, and dropping it, runs nothing of a program that a preloaded module belongs to."""
+    from multiprocessing.context import ForkServerProcess
+    return (ForkServerProcess.__new__ is object.__new__ and
+            not any(hasattr(ForkServerProcess, name) for name in ("__setstate__", "__del__")))
 
 
 def rehearse(load, looked_up):

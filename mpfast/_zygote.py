@@ -176,13 +176,12 @@ def main(control, state):
     import pickle
     from importlib.machinery import PathFinder
 
-    from . import _zygote_modules
-    _zygote_modules.import_likely()
     from . import _prefetch, _rehearsal
     from ._bootstrap import bootstrap
     with open(state, "rb") as file:
         state = pickle.load(file)
     os.set_inheritable(control, False)
+    _import_for_children()
     _preload(state)
     from . import util
     util._close_stdin()
@@ -192,10 +191,10 @@ def main(control, state):
     _compile_main(state["main_path"])
     PathFinder.find_spec("nothing of this name")  # reads every directory that children search
     prefetch = _prefetch.new()
-    be_child, load, looked_up = _child_of(former, prefetch)
-    if load is not None:
+    be_child, load = _child_of(former, prefetch)
+    if load is not None and _rehearsal.is_possible():
         try:
-            _rehearsal.rehearse(load, looked_up)
+            _rehearsal.rehearse(load, _looked_up())
         except Exception:
             pass  # each child says so
     bootstrap.make_ahead()
@@ -204,10 +203,7 @@ def main(control, state):
     bootstrap.skip_hook(bootstrap.is_single_threaded())
 
     def told(names):
-        imported = names is not None and _zygote_modules.import_told(names.split("\n"))
         more = prefetch.told(names) if prefetch is not None else None
-        if imported and more is None:
-            more = False
         if more is False:
             gc.freeze()
         return more
@@ -216,6 +212,26 @@ def main(control, state):
     if child is not None:
         bootstrap.skip_hook(False)
         be_child(*child)
+
+
+def _import_for_children():
+    """Import what a child is likely to need, and no more: every page and mapping of this process costs each child a little."""
+    from importlib.util import find_spec
+
+    from ._child import put_off, put_off_no_more
+    # Of these shutil wants to know no more than whether they are there.  One that is and cannot be loaded fails when it is used.
+    compressors = {"bz2": "_bz2", "lzma": "_lzma", "zlib": "zlib", "compression.zstd": "_zstd"}
+    libraries = {name: {} for name, library in compressors.items() if find_spec(library)}
+    placed = put_off(libraries)
+    try:
+        import __future__  # noqa: F401  # most modules of programs do
+
+        # Not as a name in its package, which would import the standard library's to look for it there.
+        import mpfast.concurrent.futures._worker  # noqa: F401
+
+        from . import _crew_worker, connection, context, popen_forkserver, queues, spawn, synchronize  # noqa: F401
+    finally:
+        put_off_no_more(placed, libraries)
 
 
 def _preload(state):
@@ -260,8 +276,9 @@ def _compile_main(path):
 
 
 def _child_of(former, prefetch):
-    """Returns the function that is a child's, and the arguments of :func:`_rehearsal.rehearse`: *load* (None: children do
-    without) and *looked_up*.  former: (signal, its handler in children) pairs.  prefetch: a Prefetch or None.
+    """Returns the function that is a child's, and the one in it that gets it its process object, None where another does.
+
+    former: (signal, its handler in children) pairs.  prefetch: a Prefetch or None.
 
     All that it needs has been looked up before the server forks: what is not touched in a child is not copied for it.
     """
@@ -269,7 +286,6 @@ def _child_of(former, prefetch):
     import _signal
     import atexit
     import builtins
-    from multiprocessing import context
 
     from . import _child, _prefetch, _tracker, forkserver, process, resource_tracker, spawn, util
     from ._bootstrap import bootstrap
@@ -335,9 +351,17 @@ def _child_of(former, prefetch):
             finally:
                 end(code)
 
+    return be_child, load if lean else None
+
+
+def _looked_up():
+    """What a child looks up besides what load() does, (object, name of an attribute) pairs."""
+    from multiprocessing import context
+
+    from . import forkserver, resource_tracker, util
+    from ._bootstrap import bootstrap
     started, thread = context.ForkServerProcess, threading.main_thread()
-    looked_up = [(tracker, "_asleep"), (zygote, "_control"), (server, "_inherited_fds"), (None, "__class__"),
-                 (context._default_context, "_actual_context"), (started, "_bootstrap"), (started, "_start_method"),
-                 (thread, "_native_id"), (thread, "_tstate_lock"), (util._afterfork_registry, "data"), (bootstrap, "run"),
-                 (_core, "leave")]
-    return be_child, load if lean else None, looked_up
+    return [(resource_tracker._resource_tracker, "_asleep"), (zygote, "_control"), (forkserver._forkserver, "_inherited_fds"),
+            (None, "__class__"), (context._default_context, "_actual_context"), (started, "_bootstrap"),
+            (started, "_start_method"), (thread, "_native_id"), (thread, "_tstate_lock"), (util._afterfork_registry, "data"),
+            (bootstrap, "run"), (_core, "leave")]

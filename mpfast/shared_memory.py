@@ -118,8 +118,8 @@ if native("Mapping") is not None:
 
 
     _begin.__name__, _begin.__qualname__ = "__init__", "SharedMemory.__init__"
-    _core._set_shared_memory(SharedMemory, _begin, _close, _unlink, vars(_stdlib), _stdlib._make_filename, vars(_tracker),
-                             *_shared_memory_names._known)
+    _core._set_shared_memory(SharedMemory, _begin, _close, _unlink, vars(_stdlib), _stdlib._make_filename, vars(_posixshmem),
+                             _posixshmem.shm_open, _posixshmem.shm_unlink, vars(_tracker), *_shared_memory_names._known)
 
 
     def _attach(name, create, size):

@@ -8,9 +8,10 @@
  *
  * Invariants: only what is plain to see is done here: for an object of mpfast's own class, new memory of any name, attaching to what
  * has a plain name, closing what was mapped here, destroying what has a plain name. Everything else (a subclass, a name for new
- * memory, a replaced maker of names) goes to the functions in Python. A program that has replaced functions of the resource tracker
- * has them called. Of several threads that close an object one has claimed its mapping and takes the attributes, so that nobody
- * closes a descriptor twice; the others find nothing to do.
+ * memory, other flags) goes to the functions in Python, and so does all where the program has replaced the maker of names or a
+ * function of _posixshmem. A program that has replaced functions of the resource tracker has them called. Of several threads that
+ * close an object one has claimed its mapping and takes the attributes, so that nobody closes a descriptor twice; the others find
+ * nothing to do.
  *
  * Callers: Python code, attached to the interpreter.
  *
@@ -42,6 +43,9 @@ enum known {
     KNOWN_UNLINK,
     KNOWN_NAMESPACE,  /* of multiprocessing.shared_memory */
     KNOWN_MAKER,      /* its _make_filename */
+    KNOWN_SYSTEM,     /* the namespace of _posixshmem */
+    KNOWN_OPEN,       /* its functions */
+    KNOWN_UNLINK_FILE,
     KNOWN_TRACKER,    /* the namespace of multiprocessing.resource_tracker */
     KNOWN_REGISTER,   /* its functions */
     KNOWN_UNREGISTER,
@@ -54,7 +58,8 @@ enum known {
 /* Interned names. */
 #define SHARED_MEMORY_WORDS(X) \
     X(name) X(create) X(size) X(track) X(close) X(release) X(register) X(unregister) X(_make_filename) X(_resource_tracker) \
-    X(_names) X(_fd) X(_mode) X(_flags) X(_name) X(_size) X(_mmap) X(_buf) X(_track) X(_prepend_leading_slash)
+    X(_names) X(_fd) X(_mode) X(_flags) X(_name) X(_size) X(_mmap) X(_buf) X(_track) X(_prepend_leading_slash) \
+    X(shm_open) X(shm_unlink)
 enum word {
 #define SHARED_MEMORY_WORD(text) WORD_##text,
     SHARED_MEMORY_WORDS(SHARED_MEMORY_WORD)
@@ -284,16 +289,20 @@ memory_target(const struct mpf_state *state, PyObject *self, PyObject *const giv
     }
     const char *name = plain_name(given[0]);
     PyObject *slash = name != NULL && strlen(name) < ATTACHED_NAME_BYTES - 1 ? get(state, self, WORD__prepend_leading_slash) : NULL;
-    Py_XDECREF(slash); /* only its address counts */
+    PyObject *flags = slash == Py_True ? get(state, self, WORD__flags) : NULL;
+    bool is_usual = flags != NULL && PyLong_CheckExact(flags) && PyLong_AsLong(flags) == O_RDWR;
+    Py_XDECREF(slash);
+    Py_XDECREF(flags);
     PyErr_Clear();
-    return slash == Py_True ? name : NULL;
+    return is_usual ? name : NULL;
 }
 
-/* Whether it is an object of the usual class, without memory, and the maker of names is the usual one. 1, 0 or -1. */
+/* Whether it is an object of the usual class, without memory, and what makes and opens names is the usual. 1, 0 or -1. */
 static int
 memory_is_plain(const struct mpf_state *state, PyObject *self)
 {
-    if (!is_own(state, self) || !is_in(known(state, KNOWN_NAMESPACE), word(state, WORD__make_filename), known(state, KNOWN_MAKER))) {
+    if (!is_own(state, self) || !is_in(known(state, KNOWN_NAMESPACE), word(state, WORD__make_filename), known(state, KNOWN_MAKER)) ||
+        !is_in(known(state, KNOWN_SYSTEM), word(state, WORD_shm_open), known(state, KNOWN_OPEN))) {
         return PyErr_Occurred() ? -1 : 0;
     }
     PyObject *mapping = get(state, self, WORD__mmap);
@@ -511,7 +520,9 @@ memory_unlink(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (name == NULL) {
         return NULL;
     }
-    const char *text = is_own(state, self) ? plain_name(name) : NULL;
+    bool is_usual = is_own(state, self) &&
+                    is_in(known(state, KNOWN_SYSTEM), word(state, WORD_shm_unlink), known(state, KNOWN_UNLINK_FILE));
+    const char *text = is_usual ? plain_name(name) : NULL;
     PyObject *done;
     if (text == NULL) {
         PyErr_Clear();
@@ -554,7 +565,7 @@ static PyObject *
 memory_set_known(PyObject *module, PyObject *args)
 {
     if (PyTuple_GET_SIZE(args) != KNOWN_COUNT || !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_NAMESPACE)) ||
-        !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_TRACKER)) || !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_ELSEWHERE))) {
+        !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_SYSTEM)) || !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_TRACKER)) || !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_ELSEWHERE))) {
         PyErr_SetString(PyExc_TypeError, "_set_shared_memory() takes what shared_memory.c lists");
         return NULL;
     }

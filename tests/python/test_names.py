@@ -44,6 +44,28 @@ def test_signatures(module):
         assert_same_signature(f"{module}.{name}", getattr(stdlib, name), getattr(ours, name))
 
 
+def test_signatures_of_subclasses():
+    for package in pair("shared_memory"):
+        base = package.SharedMemory
+
+        class New(base):
+            def __new__(cls, path, mode="r"):
+                return super().__new__(cls)
+
+        class Init(base):
+            def __init__(self, where):
+                pass
+
+        class Meta(type(base)):
+            def __call__(cls, query):
+                pass
+
+        class Called(base, metaclass=Meta):
+            pass
+
+        assert [str(inspect.signature(cls)) for cls in (New, Init, Called)] == ["(path, mode='r')", "(where)", "(query)"]
+
+
 @pytest.mark.parametrize("method", ["send", "recv", "send_bytes", "recv_bytes", "recv_bytes_into", "poll", "fileno", "close"])
 def test_signatures_of_connections(method):
     stdlib, ours = pair("connection")

@@ -22,8 +22,9 @@ def state():
             dict(vars(process)), bytes(process.authkey), multiprocessing.get_start_method(allow_none=True), os.getcwd(),
             len(os.listdir("/proc/self/fd")), dict(_child._compiled), list(_child._former_mains))
 
-_, load, looked_up = _zygote._child_of([], None)
-assert load is not None
+_, load = _zygote._child_of([], None)
+looked_up = _zygote._looked_up()
+assert load is not None and _rehearsal.is_possible()
 loaded, mains = [], set()
 
 def noted(descriptor):
@@ -54,6 +55,30 @@ sys.modules["__mp_main__"] = main = type(sys)("__mp_main__")
 _rehearsal.rehearse(noted, looked_up)
 assert sys.modules["__mp_main__"] is main
 """)
+
+
+def test_what_a_preloaded_module_has_process_objects_do_is_done_for_children_only(python, tmp_path):
+    (tmp_path / "preloaded.py").write_text("""
+import multiprocessing.process
+
+done = []
+multiprocessing.process.BaseProcess.__setstate__ = lambda self, state: (vars(self).update(state), done.append("made"))
+""")
+    (tmp_path / "program.py").write_text("""
+import mpfast
+
+def child():
+    import preloaded
+    print(preloaded.done)
+
+if __name__ == "__main__":
+    context = mpfast.get_context("forkserver")
+    context.set_forkserver_preload(["preloaded"])
+    process = context.Process(target=child)
+    process.start()
+    process.join()
+""")
+    assert python("program.py").stdout == "['made']\n"
 
 
 def test_a_failure_leaves_nothing_either(code):

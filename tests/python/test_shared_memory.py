@@ -184,6 +184,34 @@ def test_the_maker_of_names_can_be_replaced(memory, monkeypatch):
     other.unlink()
 
 
+@pytest.mark.parametrize("arguments", ({"create": True, "size": 1}, {}))
+def test_the_opening_of_files_can_be_replaced(memory, monkeypatch, arguments):
+    def refuse(name, flags, mode):
+        raise PermissionError(13, "not today")
+
+    name = memory.name
+    with monkeypatch.context() as patched:
+        patched.setattr("_posixshmem.shm_open", refuse)
+        with pytest.raises(PermissionError, match="not today"):
+            SharedMemory(**arguments or {"name": name})
+    SharedMemory(name).close()
+
+
+def test_the_destroying_of_files_can_be_replaced(memory, monkeypatch):
+    asked = []
+    with monkeypatch.context() as patched:
+        patched.setattr("_posixshmem.shm_unlink", asked.append)
+        memory.unlink()
+    assert asked == ["/" + memory.name]
+    SharedMemory(memory.name).close()
+
+
+def test_attaching_with_other_flags(memory, monkeypatch):
+    monkeypatch.setattr(SharedMemory, "_flags", os.O_RDONLY)
+    with pytest.raises(PermissionError):
+        SharedMemory(memory.name)
+
+
 def test_the_functions_of_the_tracker_can_be_replaced(monkeypatch):
     said = []
     for name in ("register", "unregister"):
