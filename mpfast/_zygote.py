@@ -15,18 +15,15 @@ class Zygote:
     def __init__(self):
         self._lock = threading.Lock()
         self._control = None  # descriptor of the socket to it
-        self._pid = None  # None too where it is not a child of this process
+        self._started = None, None  # by which process, and its pid
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._after_fork)
-
-    def _after_fork(self):
-        self._lock = threading.Lock()
-        self._pid = None
+            os.register_at_fork(after_in_child=self._lock._at_fork_reinit)  # no function of Python: each costs a child pages
 
     @property
     def pid(self):
         """Its pid, None where it was not started by this process."""
-        return self._pid
+        starter, pid = self._started
+        return pid if starter == os.getpid() else None
 
     def ensure_running(self):
         """Start it where it is not running.  Returns whether it was started."""
@@ -37,10 +34,11 @@ class Zygote:
             return True
 
     def _is_alive(self):
-        if self._pid is None:
+        pid = self.pid
+        if pid is None:
             return True  # whoever asks it for something will see
         try:
-            return os.waitpid(self._pid, os.WNOHANG)[0] == 0
+            return os.waitpid(pid, os.WNOHANG)[0] == 0
         except ChildProcessError:
             return False
 
@@ -60,7 +58,7 @@ class Zygote:
             try:
                 command = [spawn.get_executable(), *util._args_from_interpreter_flags(), "-c",
                            _PROGRAM % (root, root, its.fileno(), state)]
-                self._pid = util.spawnv_passfds(command[0], command, [its.fileno(), state])
+                self._started = os.getpid(), util.spawnv_passfds(command[0], command, [its.fileno(), state])
             finally:
                 os.close(state)
             self._control = ours.detach()
@@ -68,19 +66,19 @@ class Zygote:
     def _forget(self):
         if self._control is not None:
             os.close(self._control)
-        self._control = self._pid = None
+        self._control, self._started = None, (None, None)
 
     def _stop_both(self):
         """What ``forkserver._forkserver._stop()`` does: programs call it to have another server with other modules."""
         from .forkserver import _forkserver
-        if self._pid is not None:
+        if self.pid is not None:
             self.stop()
         type(_forkserver)._stop(_forkserver)
 
     def stop(self):
         """Have it end; its children go on."""
         with self._lock:
-            pid = self._pid
+            pid = self.pid
             self._forget()
         if pid is not None:
             try:
@@ -127,9 +125,9 @@ class Zygote:
         status = 0
         with self._lock:
             if self._control == control:
-                if self._pid is not None:
+                if self.pid is not None:
                     try:
-                        _, status = os.waitpid(self._pid, 0)
+                        _, status = os.waitpid(self.pid, 0)
                     except ChildProcessError:
                         pass
                 self._forget()
