@@ -38,8 +38,19 @@ def rehearse(load, looked_up):
     for thing, name in looked_up:
         getattr(thing, name, None)
     described = _start_of_child()
+    reseed = _after_fork()
     for _ in range(_TIMES):
+        reseed()
         _load(load, described)
+
+
+def _after_fork():
+    """The function of Python that runs in each child of a fork once the module random is there."""
+    from . import _child
+    random = sys.modules.get("random")
+    if random is not None and _child.untouched(random.Random, "seed", module=random):
+        return random._inst.seed
+    return _nothing
 
 
 def _start_of_child():

@@ -57,6 +57,17 @@ assert sys.modules["__mp_main__"] is main
 """)
 
 
+def test_a_seed_of_the_programs_own_is_not_called(code):
+    out = code(REHEARSED + """
+import random
+asked = []
+random.Random.seed = lambda self, seed=None: asked.append(seed)
+_rehearsal.rehearse(noted, looked_up)
+print(asked)
+""")
+    assert out == "[]\n"
+
+
 def test_what_a_preloaded_module_has_process_objects_do_is_done_for_children_only(python, tmp_path):
     (tmp_path / "preloaded.py").write_text("""
 import multiprocessing.process
