@@ -194,7 +194,7 @@ def main(control, state):
         try:
             _rehearsal.rehearse(load, _looked_up())
         except Exception:
-            pass  # each child says so
+            pass  # children do without
     bootstrap.make_ahead()
     gc.collect()
     gc.freeze()

@@ -518,7 +518,7 @@ void mpf_zygote_close(struct mpf_zygote *z)
     zygote_written = NULL;
 }
 
-/* When this process began, 0 if that is not known. Read once: a fork leaves the thread's copy, which is the parent's then. */
+/* When this process began, 0 if that is not known. Read once; what a forked child finds kept here is its parent's. */
 static uint64_t own_start_time(void)
 {
     static _Thread_local uint64_t start, forks;
