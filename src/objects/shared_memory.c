@@ -346,29 +346,6 @@ struct held {
     PyObject *buf, *mapping, *fd; /* owned */
 };
 
-/* Takes them from the object: 1; 0 where it has not all of them, and 2 where another thread closes it: nothing is done then;
- * -1 with an exception. */
-static int
-held_take(const struct mpf_state *state, PyObject *self, struct held *held)
-{
-    held->buf = get(state, self, WORD__buf);
-    held->mapping = held->buf != NULL ? get(state, self, WORD__mmap) : NULL;
-    held->fd = held->mapping != NULL ? get(state, self, WORD__fd) : NULL;
-    if (held->fd == NULL) {
-        return -1;
-    }
-    if (!PyMemoryView_Check(held->buf) || !Py_IS_TYPE(held->mapping, state->mapping_type) || !PyLong_CheckExact(held->fd) ||
-        mpf_mapping_is_closed((struct mpf_mapping *)held->mapping)) {
-        return 0;
-    }
-    if (!mpf_mapping_claim((struct mpf_mapping *)held->mapping)) {
-        return 2;
-    }
-    bool taken = set(state, self, WORD__buf, Py_None) == 0 && set(state, self, WORD__mmap, Py_None) == 0 &&
-                 set_new(state, self, WORD__fd, PyLong_FromLong(-1)) == 0;
-    return taken ? 1 : -1;
-}
-
 static void
 held_drop(struct held *held)
 {
@@ -389,6 +366,34 @@ held_return(const struct mpf_state *state, PyObject *self, const struct held *he
     }
     PyErr_Restore(type, value, traceback);
     mpf_mapping_unclaim((struct mpf_mapping *)held->mapping);
+}
+
+/* Takes them from the object: 1; 0 where it has not all of them, and 2 where another thread closes it: nothing is done then;
+ * -1 with an exception. */
+static int
+held_take(const struct mpf_state *state, PyObject *self, struct held *held)
+{
+    held->buf = get(state, self, WORD__buf);
+    held->mapping = held->buf != NULL ? get(state, self, WORD__mmap) : NULL;
+    held->fd = held->mapping != NULL ? get(state, self, WORD__fd) : NULL;
+    if (held->fd == NULL) {
+        return -1;
+    }
+    if (!PyMemoryView_Check(held->buf) || !Py_IS_TYPE(held->mapping, state->mapping_type) || !PyLong_CheckExact(held->fd) ||
+        mpf_mapping_is_closed((struct mpf_mapping *)held->mapping)) {
+        return 0;
+    }
+    if (!mpf_mapping_claim((struct mpf_mapping *)held->mapping)) {
+        return 2;
+    }
+    /* The descriptor first and the view last: who finds some of them gone, and so leaves the rest to the function in Python, finds
+     * there no descriptor to close, and no mapping whose view is not released. */
+    if (set_new(state, self, WORD__fd, PyLong_FromLong(-1)) < 0 || set(state, self, WORD__mmap, Py_None) < 0 ||
+        set(state, self, WORD__buf, Py_None) < 0) {
+        held_return(state, self, held, true, true);
+        return -1;
+    }
+    return 1;
 }
 
 /* 0, or -1 with an exception. */
@@ -565,7 +570,8 @@ static PyObject *
 memory_set_known(PyObject *module, PyObject *args)
 {
     if (PyTuple_GET_SIZE(args) != KNOWN_COUNT || !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_NAMESPACE)) ||
-        !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_SYSTEM)) || !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_TRACKER)) || !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_ELSEWHERE))) {
+        !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_SYSTEM)) || !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_TRACKER)) ||
+        !PyDict_Check(PyTuple_GET_ITEM(args, KNOWN_ELSEWHERE))) {
         PyErr_SetString(PyExc_TypeError, "_set_shared_memory() takes what shared_memory.c lists");
         return NULL;
     }
