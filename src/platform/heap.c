@@ -13,12 +13,14 @@
  * to twice that. So a first block of 32 MiB, taken and freed, has all blocks below come from the heap, and up to 64 MiB
  * stay there. Where a program has set these limits itself, or another allocator is in place, they stay as they are.
  *
- * States of a thread: left 0 -> reserve (left = MPF_HEAP_RESERVE less what is expected) -> ... -> left too little -> reserve.
+ * States of a thread: left 0 -> reserve (left = MPF_HEAP_RESERVE less what is expected) -> ... -> left too little -> reserve, unless
+ * what comes next lies in memory that was marked before: freed and taken again, it needs no reserve, as often as that happens.
  *
- * Invariants: no memory is touched, so what is never taken costs address space only.
+ * Invariants: no memory is touched but the headers of free blocks, so what is never taken costs address space only. `marked` is
+ * one stretch of addresses, all of it marked; the C library may have given its end back meanwhile.
  *
  * Callers: any thread, holding nothing that a system call must not be made with. A forked child has its parent's heap and the
- * forking thread's `left`.
+ * forking thread's `left` and `marked`.
  *
  * Death of the caller: leaves nothing behind.
  */
@@ -31,6 +33,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define HUGE_PAGE ((uintptr_t)2 << 20)
 
@@ -43,6 +46,21 @@ static void mark(void *at, size_t bytes)
         (void)madvise((void *)from, to - from, MADV_HUGEPAGE);
 }
 
+#ifdef __GLIBC__
+
+static _Thread_local struct {
+    uintptr_t from, to;
+    bool is_data; /* they are in the data segment, whose end the C library gives back */
+} marked;
+
+static void note_marked(uintptr_t from, uintptr_t to)
+{
+    bool touches = from <= marked.to && to >= marked.from;
+    marked.from = touches && marked.from < from ? marked.from : from;
+    marked.to = touches && marked.to > to ? marked.to : to;
+    marked.is_data = to <= (uintptr_t)sbrk(0);
+}
+
 static void reserve(void)
 {
     static atomic_bool raised;
@@ -52,27 +70,42 @@ static void reserve(void)
         free(block);
     }
     block = malloc(MPF_HEAP_RESERVE);
-    if (block)
+    if (block) {
         mark(block, MPF_HEAP_RESERVE);
+        note_marked((uintptr_t)block, (uintptr_t)block + MPF_HEAP_RESERVE);
+    }
     free(block);
 }
+
+/* Whether the next block of that size comes from memory that is marked. */
+static bool is_at_hand(size_t bytes)
+{
+    void *volatile block = malloc(bytes);
+    uintptr_t at = (uintptr_t)block;
+    free(block);
+    if (marked.is_data && marked.to > (uintptr_t)sbrk(0))
+        marked.from = marked.to = 0;
+    return at >= marked.from && at + bytes <= marked.to;
+}
+
+#endif
 
 void mpf_heap_expect_large(size_t bytes)
 {
 #ifdef __GLIBC__
     static _Thread_local size_t left;
+    int error = errno;
     if (bytes > MPF_HEAP_RESERVE)
         bytes = MPF_HEAP_RESERVE;
-    if (bytes > left) {
-        int error = errno;
+    if (bytes <= left) {
+        left -= bytes;
+    } else if (!is_at_hand(bytes)) {
         reserve();
-        errno = error;
-        left = MPF_HEAP_RESERVE;
+        left = MPF_HEAP_RESERVE - bytes;
     }
-    left -= bytes;
+    errno = error;
 #else
     (void)bytes;
-    (void)reserve;
 #endif
 }
 

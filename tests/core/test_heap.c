@@ -7,6 +7,7 @@
 
 #define MIB ((size_t)1 << 20)
 #define BLOCKS 24
+#define MORE 40 /* more than a reserve, less than the C library keeps */
 #define PAGES (BLOCKS * MIB / 4096)
 
 #if defined(__GLIBC__) && !UNDER_ASAN && !UNDER_TSAN
@@ -55,6 +56,26 @@ static void use_again(void *unused)
 static void test_what_is_freed_is_kept(void)
 {
     use_again(NULL);
+}
+
+static void test_more_than_a_reserve_is_kept_in_one_place(void)
+{
+    char *volatile blocks[MORE];
+    long before = 0;
+    for (int round = 0; round < 20; round++) {
+        if (round == 4)
+            before = faults();
+        for (int i = 0; i < MORE; i++) {
+            mpf_heap_expect(MIB);
+            blocks[i] = malloc(MIB);
+            CHECK(blocks[i] != NULL);
+            memset(blocks[i], i + 1, MIB);
+        }
+        for (int i = 0; i < MORE; i++)
+            free(blocks[i]);
+    }
+    if (KEEPS)
+        CHECK(faults() - before < 4);
 }
 
 static void test_a_child_goes_on_where_its_parent_was(void)
@@ -113,6 +134,7 @@ static void test_filling_changes_nothing(void)
 }
 
 CHECK_MAIN({"what_is_freed_is_kept", test_what_is_freed_is_kept},
+           {"more_than_a_reserve_is_kept_in_one_place", test_more_than_a_reserve_is_kept_in_one_place},
            {"a_child_goes_on_where_its_parent_was", test_a_child_goes_on_where_its_parent_was},
            {"threads", test_threads},
            {"lack_of_memory_is_no_error", test_lack_of_memory_is_no_error},
