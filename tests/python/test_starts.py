@@ -59,7 +59,86 @@ with mpfast.get_context("spawn").Pool(1) as pool:
     pool.apply(exec, ("import sys, os; os.write(1, ascii(sorted(sys.modules)).encode())",))
 """)
     assert "mpfast._crew_worker" in out
-    assert not [name for name in ("subprocess", "socket", "tempfile", "mpfast._prefetch", "mpfast._install") if f"'{name}'" in out]
+    assert not [name for name in ("subprocess", "socket", "tempfile", "threading", "mpfast._prefetch", "mpfast._install")
+                if f"'{name}'" in out]
+
+
+PUT_OFF = """
+import _thread
+import sys
+
+def threads():
+    import threading
+    gate = threading.Event()
+
+    def last():
+        gate.wait()
+        print(threading.active_count(), threading.main_thread().native_id == os.getpid())
+
+    import os
+    assert threading.current_thread() is threading.main_thread()
+    threading.Thread(target=last).start()
+    gate.set()  # and this process waits for the thread
+
+def forks(ctx):
+    import os
+    from multiprocessing import util
+
+    class Thing:
+        def __init__(self, name):
+            self.name = name
+
+    kept, lost = Thing("kept"), Thing("lost")
+    for thing in (kept, lost):
+        util.register_after_fork(thing, lambda thing: print("after fork:", thing.name, flush=True))
+    assert len(util._afterfork_registry) == 2
+    del lost, thing
+    fork = ctx.get_context("fork")
+    process = fork.Process(target=print, args=("forked",))
+    process.start()
+    process.join()
+    from multiprocessing import process as module
+    assert process in module._dangling and list(module._dangling) == [process]
+    assert list(util._afterfork_registry.values()) == [kept]
+
+def locks(ctx):
+    from multiprocessing import util
+    local, lock = util.ForkAwareLocal(), util.ForkAwareThreadLock()
+    local.name = 5
+    with lock:
+        seen = []
+        _thread.start_new_thread(lambda: seen.append(hasattr(local, "name")), ())
+        while not seen:
+            pass
+    print(seen)
+
+def barriers(barrier):
+    barrier.abort()
+    try:
+        barrier.wait()
+    except Exception as error:
+        import threading
+        print(type(error) is threading.BrokenBarrierError)
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["mpfast"]:
+        import mpfast as multiprocessing
+    else:
+        import multiprocessing
+    ctx = multiprocessing.get_context("spawn")
+    for target, args in ((threads, ()), (forks, (ctx,)), (locks, (ctx,)), (barriers, (ctx.Barrier(2),))):
+        process = ctx.Process(target=target, args=args)
+        process.start()
+        process.join()
+        print(target.__name__, process.exitcode, flush=True)
+"""
+
+
+def test_what_a_spawned_process_imports_late_works_as_ever(python, tmp_path):
+    (tmp_path / "program.py").write_text(PUT_OFF)
+    done = python("program.py", "mpfast")
+    assert (done.stdout, done.stderr) == (python("program.py").stdout, "")
+    assert "2 True" in done.stdout and "after fork: kept" in done.stdout and "barriers 0" in done.stdout
 
 
 @pytest.mark.parametrize("method", ("spawn", "forkserver"))
