@@ -31,6 +31,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -309,9 +310,11 @@ static int prepare_spare(struct mpf_zygote *z, struct mpf_zygote_child *child)
     return 0;
 }
 
+/* Asked every few ten microseconds: those who are ready to run are first, the server among them, for whom somebody waits. */
 static bool nobody_waits(void *spare_socket)
 {
     struct pollfd polled = {.fd = *(int *)spare_socket, .events = POLLIN};
+    sched_yield();
     return poll(&polled, 1, 0) == 0;
 }
 
