@@ -61,49 +61,10 @@ class _Later(type(sys)):
         return getattr(sys.modules[module], name)
 
 
-class _LaterCollection:
-    """Stands for an empty weak collection, which is made, and its module imported, when there is something for it."""
-
-    def __init__(self, module, name):
-        self._class = module, name
-
-    def _collection(self):
-        made = vars(self).get("_made")
-        if made is None:
-            module, name = self._class
-            made = vars(self).setdefault("_made", getattr(__import__(module), name)())
-        return made
-
-    def items(self):  # which each child asks for
-        return self._collection().items() if "_made" in vars(self) else ()
-
-    def __getattr__(self, name):
-        return getattr(self._collection(), name)
-
-    def __len__(self):
-        return len(self._collection())
-
-    def __iter__(self):
-        return iter(self._collection())
-
-    def __contains__(self, item):
-        return item in self._collection()
-
-    def __getitem__(self, key):
-        return self._collection()[key]
-
-    def __setitem__(self, key, value):
-        self._collection()[key] = value
-
-    def __delitem__(self, key):
-        del self._collection()[key]
-
-
 def _import_needed():
     """Import what a process object needs, without what that imports but needs only later, if at all."""
     import _functools
     import _signal
-    import _thread
 
     def _args_from_interpreter_flags():
         from subprocess import _args_from_interpreter_flags
@@ -112,10 +73,7 @@ def _import_needed():
     numbers = {name: int(value) for name, value in vars(_signal).items() if name[:3] == "SIG" and "_" not in name}
     given = {"signal": numbers, "functools": {"partial": _functools.partial}, "multiprocessing.reduction": {},
              "types": {"GenericAlias": type(list[int])},
-             "subprocess": {"_args_from_interpreter_flags": _args_from_interpreter_flags},
-             "threading": {"local": _thread._local},
-             "weakref": {"WeakValueDictionary": lambda: _LaterCollection("weakref", "WeakValueDictionary")},
-             "_weakrefset": {"WeakSet": lambda: _LaterCollection("_weakrefset", "WeakSet")}}
+             "subprocess": {"_args_from_interpreter_flags": _args_from_interpreter_flags}}
     placed = put_off(given)
     try:
         import _pickle  # noqa: F401
@@ -125,17 +83,6 @@ def _import_needed():
         import multiprocessing.util  # noqa: F401
     finally:
         put_off_no_more(placed, given)
-    if "threading" in placed:
-        vars(placed["threading"]).update(_HAVE_THREAD_NATIVE_ID=False, _shutdown=_end_threads)
-
-
-def _end_threads():
-    """What ``threading._shutdown`` does, without importing that: nothing, where no thread can have been started by it.
-
-    The native id, which a process object sets anew at its beginning, is right where ``threading`` is imported after a start.
-    """
-    if "threading" in sys.modules:
-        sys.modules["threading"]._shutdown()
 
 
 def put_off(given):

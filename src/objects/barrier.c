@@ -80,7 +80,8 @@ barrier_wait(PyObject *op, PyObject *const *args, Py_ssize_t nargs, PyObject *kw
     barrier_look_for_dead(op);
     int index = mpf_barrier_wait(&wait.park, self->base.shm, has_action, &leader);
     if (index == -EPIPE) {
-        return mpf_errors_raise_broken_barrier(self->base.state);
+        PyErr_SetNone(self->base.state->broken_barrier_error);
+        return NULL;
     }
     if (index < 0) {
         return mpf_errors_raise(index);

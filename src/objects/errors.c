@@ -64,16 +64,16 @@ mpf_errors_owner_died(struct mpf_state *state, PyObject *what)
                             "what the %s protects may be half changed", name, name);
 }
 
-/* Borrowed reference to an exception of the standard library, or NULL with another one. `slot`, where it is kept, is filled at
- * the first use: few children raise one, and the modules take their time to import. */
+/* Borrowed reference to the module queue's exception, or NULL with another one. `slot`, where it is kept, is filled at the
+ * first use: few children raise one, and the module imports others. */
 static PyObject *
-errors_of(PyObject **slot, const char *module_name, const char *name)
+errors_of_queue(PyObject **slot, const char *name)
 {
     PyObject *known = __atomic_load_n(slot, __ATOMIC_ACQUIRE); /* pairs with the release below */
     if (known != NULL) {
         return known;
     }
-    PyObject *module = PyImport_ImportModule(module_name);
+    PyObject *module = PyImport_ImportModule("queue");
     PyObject *exception = module != NULL ? PyObject_GetAttrString(module, name) : NULL;
     Py_XDECREF(module);
     if (exception != NULL &&
@@ -85,9 +85,9 @@ errors_of(PyObject **slot, const char *module_name, const char *name)
 }
 
 static PyObject *
-errors_raise_of(PyObject **slot, const char *module_name, const char *name, PyObject *value)
+errors_raise_of_queue(PyObject **slot, const char *name, PyObject *value)
 {
-    PyObject *exception = errors_of(slot, module_name, name);
+    PyObject *exception = errors_of_queue(slot, name);
     if (exception != NULL) {
         PyErr_SetObject(exception, value != NULL ? value : Py_None);
     }
@@ -97,25 +97,19 @@ errors_raise_of(PyObject **slot, const char *module_name, const char *name, PyOb
 PyObject *
 mpf_errors_raise_full(struct mpf_state *state, PyObject *value)
 {
-    return errors_raise_of(&state->queue_full, "queue", "Full", value);
+    return errors_raise_of_queue(&state->queue_full, "Full", value);
 }
 
 PyObject *
 mpf_errors_raise_empty(struct mpf_state *state)
 {
-    return errors_raise_of(&state->queue_empty, "queue", "Empty", NULL);
+    return errors_raise_of_queue(&state->queue_empty, "Empty", NULL);
 }
 
 PyObject *
 mpf_errors_raise_shut_down(struct mpf_state *state)
 {
-    return errors_raise_of(&state->queue_shut_down, "queue", "ShutDown", NULL);
-}
-
-PyObject *
-mpf_errors_raise_broken_barrier(struct mpf_state *state)
-{
-    return errors_raise_of(&state->broken_barrier, "threading", "BrokenBarrierError", NULL);
+    return errors_raise_of_queue(&state->queue_shut_down, "ShutDown", NULL);
 }
 
 PyDoc_STRVAR(set_strict_doc,
@@ -151,6 +145,18 @@ static PyMethodDef errors_functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* New reference to an attribute of a module, NULL with an exception. */
+static PyObject *
+errors_import(const char *module, const char *name)
+{
+    PyObject *found = NULL, *imported = PyImport_ImportModule(module);
+    if (imported != NULL) {
+        found = PyObject_GetAttrString(imported, name);
+        Py_DECREF(imported);
+    }
+    return found;
+}
+
 int
 mpf_errors_register(PyObject *module)
 {
@@ -168,5 +174,6 @@ mpf_errors_register(PyObject *module)
         PyModule_AddObjectRef(module, "OwnerDiedWarning", state->owner_died_warning) < 0) {
         return -1;
     }
-    return PyModule_AddFunctions(module, errors_functions);
+    state->broken_barrier_error = errors_import("threading", "BrokenBarrierError");
+    return state->broken_barrier_error != NULL ? PyModule_AddFunctions(module, errors_functions) : -1;
 }

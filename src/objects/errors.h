@@ -30,7 +30,4 @@ PyObject *mpf_errors_raise_empty(struct mpf_state *state);
 /* Sets queue.ShutDown, which there is from 3.13 on, and returns NULL. */
 PyObject *mpf_errors_raise_shut_down(struct mpf_state *state);
 
-/* Sets threading.BrokenBarrierError and returns NULL. */
-PyObject *mpf_errors_raise_broken_barrier(struct mpf_state *state);
-
 #endif

@@ -14,8 +14,8 @@
     /* exceptions (errors.c) */ \
     X(PyObject, owner_died) \
     X(PyObject, owner_died_warning) \
-    X(PyObject, broken_barrier) /* threading's; this and those of the module queue are NULL until they are raised */ \
-    X(PyObject, queue_full) \
+    X(PyObject, broken_barrier_error) /* threading's */ \
+    X(PyObject, queue_full) /* the module queue's, NULL until they are raised */ \
     X(PyObject, queue_empty) \
     X(PyObject, queue_shut_down) \
     /* types that another file of objects/ has to recognise */ \
