@@ -17,7 +17,9 @@
  * what comes next lies in memory that was marked before: freed and taken again, it needs no reserve, as often as that happens.
  *
  * Invariants: no memory is touched but the headers of free blocks, so what is never taken costs address space only. `marked` is
- * one stretch of addresses, all of it marked; the C library may have given its end back meanwhile.
+ * one stretch of addresses, marked but for parts of huge pages at its ends and where two reserves meet; the C library may have
+ * given its end back meanwhile. In other arenas than the main one, and where a program has it give back everything at once, nothing
+ * tells what became of a reserve: there one is taken for every so many bytes, as the counting of `left` has it.
  *
  * Callers: any thread, holding nothing that a system call must not be made with. A forked child has its parent's heap and the
  * forking thread's `left` and `marked`.
@@ -50,7 +52,7 @@ static void mark(void *at, size_t bytes)
 
 static _Thread_local struct {
     uintptr_t from, to;
-    bool is_data; /* they are in the data segment, whose end the C library gives back */
+    bool is_data; /* they are in the data segment: as long as its end is not below them, they are there */
 } marked;
 
 static void note_marked(uintptr_t from, uintptr_t to)
@@ -70,22 +72,28 @@ static void reserve(void)
         free(block);
     }
     block = malloc(MPF_HEAP_RESERVE);
-    if (block) {
+    uintptr_t at = (uintptr_t)block;
+    if (block)
         mark(block, MPF_HEAP_RESERVE);
-        note_marked((uintptr_t)block, (uintptr_t)block + MPF_HEAP_RESERVE);
-    }
     free(block);
+    note_marked(at, at + MPF_HEAP_RESERVE);
+}
+
+/* The C library gives back what is free at the end of the data segment when it is much. */
+static bool is_given_back(void)
+{
+    return marked.is_data && marked.to > (uintptr_t)sbrk(0);
 }
 
 /* Whether the next block of that size comes from memory that is marked. */
 static bool is_at_hand(size_t bytes)
 {
+    if (!marked.is_data)
+        return false;
     void *volatile block = malloc(bytes);
     uintptr_t at = (uintptr_t)block;
     free(block);
-    if (marked.is_data && marked.to > (uintptr_t)sbrk(0))
-        marked.from = marked.to = 0;
-    return at >= marked.from && at + bytes <= marked.to;
+    return !is_given_back() && at >= marked.from && at + bytes <= marked.to;
 }
 
 #endif
@@ -97,6 +105,10 @@ void mpf_heap_expect_large(size_t bytes)
     int error = errno;
     if (bytes > MPF_HEAP_RESERVE)
         bytes = MPF_HEAP_RESERVE;
+    if (is_given_back()) {
+        marked.from = marked.to = 0;
+        left = 0;
+    }
     if (bytes <= left) {
         left -= bytes;
     } else if (!is_at_hand(bytes)) {
