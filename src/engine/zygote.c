@@ -41,6 +41,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "platform/clock.h"
 #include "platform/fault.h"
 #include "platform/follow.h"
 #include "platform/process.h"
@@ -50,6 +51,7 @@
 #define TOLD 0x6d706674u /* text follows */
 #define KERNEL_FDS 253
 #define SPARES_MAX 4
+#define SLICE_NS (1000 * 1000) /* who has the CPU for longer does not only want it for a moment */
 
 struct request {
     uint32_t magic;
@@ -310,11 +312,23 @@ static int prepare_spare(struct mpf_zygote *z, struct mpf_zygote_child *child)
     return 0;
 }
 
-/* Asked every few ten microseconds: those who are ready to run are first, the server among them, for whom somebody waits. */
+/* Offers the CPU: to the server, perhaps, for whom somebody waits. Not once more to one who kept it for a time slice: he is there the
+ * next time, too, and then this one would rather sleep, and be woken. */
+static void give_way(void)
+{
+    static bool crowded;
+    if (crowded)
+        return;
+    int64_t before = mpf_clock_now();
+    sched_yield();
+    crowded = mpf_clock_now() - before > SLICE_NS;
+}
+
+/* Asked after every few pages. */
 static bool nobody_waits(void *spare_socket)
 {
     struct pollfd polled = {.fd = *(int *)spare_socket, .events = POLLIN};
-    sched_yield();
+    give_way();
     return poll(&polled, 1, 0) == 0;
 }
 
