@@ -379,7 +379,7 @@ held_take(const struct mpf_state *state, PyObject *self, struct held *held)
     if (held->fd == NULL) {
         return -1;
     }
-    if (!PyMemoryView_Check(held->buf) || !Py_IS_TYPE(held->mapping, state->mapping_type) || !PyLong_CheckExact(held->fd) ||
+    if ((held->buf != Py_None && !PyMemoryView_Check(held->buf)) || !Py_IS_TYPE(held->mapping, state->mapping_type) || !PyLong_CheckExact(held->fd) ||
         mpf_mapping_is_closed((struct mpf_mapping *)held->mapping)) {
         return 0;
     }
@@ -400,12 +400,14 @@ held_take(const struct mpf_state *state, PyObject *self, struct held *held)
 static int
 held_close(const struct mpf_state *state, PyObject *self, const struct held *held)
 {
-    PyObject *released = PyObject_CallMethodNoArgs(held->buf, word(state, WORD_release));
-    if (released == NULL) {
-        held_return(state, self, held, true, true);
-        return -1;
+    if (held->buf != Py_None) { /* it is None after a close that failed because the mapping has other views */
+        PyObject *released = PyObject_CallMethodNoArgs(held->buf, word(state, WORD_release));
+        if (released == NULL) {
+            held_return(state, self, held, true, true);
+            return -1;
+        }
+        Py_DECREF(released);
     }
-    Py_DECREF(released);
     int rc = mpf_mapping_close((struct mpf_mapping *)held->mapping, (int)PyLong_AsLong(held->fd));
     if (rc < 0) {
         mpf_mapping_fail_to_close(rc);

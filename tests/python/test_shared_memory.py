@@ -426,10 +426,14 @@ def test_a_cycle():
         os.fstat(descriptor)
 
 
-def test_closed_by_several_threads_at_once():
+@pytest.mark.parametrize("state", ("new", "not closed because of a view"))
+def test_closed_by_several_threads_at_once(state):
     failed = []
     for _ in range(50):
         memory = SharedMemory(create=True, size=1)
+        if state != "new":
+            with memoryview(memory._mmap), pytest.raises(BufferError):
+                memory.close()
         barrier = threading.Barrier(3)
 
         def close():
