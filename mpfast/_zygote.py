@@ -26,12 +26,12 @@ class Zygote:
         return pid if starter == os.getpid() else None
 
     def ensure_running(self):
-        """Start it where it is not running.  Returns whether it was started."""
+        """Start it where it is not running.  Returns whether it was started, and the descriptor to ask it by."""
         with self._lock:
-            if self._control is not None and self._is_alive():
-                return False
-            self._start()
-            return True
+            started = self._control is None or not self._is_alive()
+            if started:
+                self._start()
+            return started, self._control
 
     def _is_alive(self):
         pid = self.pid
@@ -96,8 +96,7 @@ class Zygote:
         from . import _tracker
         tracker = _tracker.share()
         for _ in range(5):
-            started = self.ensure_running()
-            control = self._control
+            started, control = self.ensure_running()
             try:
                 connection = _core.ask_zygote(control, follow, [data, tracker, control, *fds])
             except BrokenPipeError:
