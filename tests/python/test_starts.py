@@ -1,6 +1,7 @@
 """The start methods: how a child comes to be, what it imports, which processes there are besides."""
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import mpfast
 from mpfast import _native, popen_fork
 
-from conftest import METHODS
+from conftest import METHODS, child_environment
 
 pytestmark = pytest.mark.skipif(not _native.ENABLED or not hasattr(popen_fork, "watching"), reason="needs pidfds")
 
@@ -60,6 +61,125 @@ with mpfast.get_context("spawn").Pool(1) as pool:
 """)
     assert "mpfast._crew_worker" in out
     assert not [name for name in ("subprocess", "socket", "tempfile", "mpfast._prefetch", "mpfast._install") if f"'{name}'" in out]
+
+
+LEAVES = """
+import gzip
+import sys
+import mpfast
+
+def leave_file():
+    global file
+    file = gzip.open("file.gz", "wt")
+    file.write("all of it")  # and never closed
+
+def leave_object():
+    global last
+
+    class Last:
+        def __del__(self):
+            print("an object")
+
+    last = Last()
+
+def leave_object_without_attributes():
+    global last
+
+    class Last:
+        __slots__ = ()
+
+        def __del__(self):
+            print("an object without attributes")
+
+    last = Last()
+
+def leave_generator():
+    global last
+
+    def generate():
+        try:
+            yield 1
+        finally:
+            print("a generator")
+
+    last = generate()
+    next(last)
+
+def leave_callback():
+    import atexit
+
+    class Last:
+        def __del__(self):
+            print("of a callback")
+
+    def make():
+        global last
+        last = Last()
+
+    atexit.register(make)
+
+def leave_patch():
+    import copyreg
+
+    class Last:
+        def __del__(self):
+            print("in a module of the library")
+
+    copyreg.own = Last()
+
+if __name__ == "__main__":
+    multiprocessing = {"mpfast": mpfast, "multiprocessing": __import__("multiprocessing")}[sys.argv[1]]
+    for leave in (leave_file, leave_object, leave_object_without_attributes, leave_generator, leave_callback, leave_patch):
+        process = multiprocessing.get_context("spawn").Process(target=leave)
+        process.start()
+        process.join()
+        print(leave.__name__, process.exitcode, flush=True)
+    print(gzip.open("file.gz").read(), flush=True)
+"""
+
+
+def test_what_a_spawned_process_leaves_is_destroyed_while_it_can_do_something(python, tmp_path):
+    (tmp_path / "program.py").write_text(LEAVES)
+    done, expected = python("program.py", "mpfast"), python("program.py", "multiprocessing")
+    assert (done.stdout, done.stderr) == (expected.stdout, expected.stderr)
+    assert "b'all of it'" in done.stdout and "an object\n" in done.stdout and "a generator" in done.stdout
+
+
+SAME_NAMES = """
+import os
+import sys
+if sys.argv[1:] == ["mpfast"]:
+    import mpfast as multiprocessing
+else:
+    import multiprocessing
+import multiprocessing.popen_spawn_posix
+
+def child(name):
+    print(name, hasattr(__import__(name), "OWN"), multiprocessing.Lock().acquire(), flush=True)
+
+if __name__ == "__main__":
+    path = list(sys.path)
+    for name in ("signal", "socket", "struct", "selectors", "subprocess", "pickle", "threading", "weakref", "types", "shlex"):
+        os.mkdir(name)
+        with open(f"{name}/{name}.py", "w") as file:
+            file.write("OWN = True")
+        sys.path[:] = [os.path.abspath(name), *path]
+        process = multiprocessing.get_context("spawn").Process(target=child, args=(name,))
+        process.start()
+        process.join()
+        print(process.exitcode, flush=True)
+"""
+
+
+def test_modules_of_the_program_are_taken_for_the_librarys_as_ever(python, tmp_path):
+    told = []
+    for package in ("mpfast", ""):
+        directory = tmp_path / (package or "library")
+        directory.mkdir()
+        (directory / "program.py").write_text(SAME_NAMES)
+        told.append(subprocess.run([sys.executable, "program.py", package], cwd=directory, env=child_environment(),
+                                   capture_output=True, text=True, timeout=120).stdout)
+    assert told[0] == told[1] and "socket False True\n0" in told[0] and "shlex True True\n0" in told[0]
 
 
 @pytest.mark.parametrize("method", ("spawn", "forkserver"))
