@@ -116,7 +116,7 @@ def main(data, parent, tracker, follow):
     import gc
     collecting = gc.isenabled()
     gc.disable()
-    path = [entry or os.getcwd() for entry in sys.path]
+    path = _absolute(sys.path)
     _import_needed()
     callbacks = _count_callbacks()
     gc.freeze()  # what is here by now stays until the end, and need not be looked at until then
@@ -131,6 +131,14 @@ def main(data, parent, tracker, follow):
         if not _leaves_nothing(callbacks):
             gc.unfreeze()
     sys.exit(code)
+
+
+def _absolute(path):
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        here = ""
+    return [entry or here for entry in path]
 
 
 def _count_callbacks():
@@ -166,7 +174,9 @@ def _leaves_nothing(callbacks):
     stdin = {id(sys.stdin), id(getattr(sys.stdin, "buffer", None)), id(getattr(getattr(sys.stdin, "buffer", None), "raw", None))}
     for thing in left:
         kind = type(thing)
-        if f"{kind.__module__}.{kind.__qualname__}" not in _PLAIN and id(thing) not in stdin:
+        if id(thing) in stdin:
+            continue
+        if type(kind) is not type or f"{kind.__module__}.{kind.__qualname__}" not in _PLAIN:
             return False
         if kind is type and hasattr(thing, "__del__"):  # of an object without attributes nobody knows
             return False

@@ -379,8 +379,8 @@ held_take(const struct mpf_state *state, PyObject *self, struct held *held)
     if (held->fd == NULL) {
         return -1;
     }
-    if ((held->buf != Py_None && !PyMemoryView_Check(held->buf)) || !Py_IS_TYPE(held->mapping, state->mapping_type) || !PyLong_CheckExact(held->fd) ||
-        mpf_mapping_is_closed((struct mpf_mapping *)held->mapping)) {
+    if ((held->buf != Py_None && !PyMemoryView_Check(held->buf)) || !Py_IS_TYPE(held->mapping, state->mapping_type) ||
+        !PyLong_CheckExact(held->fd) || mpf_mapping_is_closed((struct mpf_mapping *)held->mapping)) {
         return 0;
     }
     if (!mpf_mapping_claim((struct mpf_mapping *)held->mapping)) {

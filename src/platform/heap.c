@@ -72,9 +72,10 @@ static void reserve(void)
         free(block);
     }
     block = malloc(MPF_HEAP_RESERVE);
+    if (!block)
+        return;
     uintptr_t at = (uintptr_t)block;
-    if (block)
-        mark(block, MPF_HEAP_RESERVE);
+    mark(block, MPF_HEAP_RESERVE);
     free(block);
     note_marked(at, at + MPF_HEAP_RESERVE);
 }
