@@ -146,16 +146,6 @@ def _count_callbacks():
     return atexit._ncallbacks()
 
 
-#: Types whose objects do nothing when they are destroyed but let go of others.
-_PLAIN = frozenset([
-    "builtins.builtin_function_or_method", "builtins.cell", "builtins.classmethod", "builtins.dict", "builtins.frozenset",
-    "builtins.function", "builtins.getset_descriptor", "builtins.list", "builtins.member_descriptor", "builtins.method",
-    "builtins.method_descriptor", "builtins.module", "builtins.property", "builtins.set", "builtins.staticmethod",
-    "builtins.tuple", "builtins.type", "builtins.wrapper_descriptor", "_frozen_importlib.ModuleSpec",
-    "_frozen_importlib_external.SourceFileLoader", "encodings.utf_8.IncrementalDecoder", "_io.IncrementalNewlineDecoder",
-    "itertools.count", "multiprocessing.context.SpawnProcess", "multiprocessing.process.AuthenticationString",
-    "multiprocessing.process._ParentProcess", "mpfast._child._LibraryFinder", "mpfast._child._TrackerFinder",
-])
 _MANY = 2000  # objects that take as long to look at as is saved then
 
 
@@ -171,16 +161,42 @@ def _leaves_nothing(callbacks):
     left = get_objects()
     if _count() or _count_callbacks() != callbacks or len(left) > _MANY:
         return False
-    stdin = {id(sys.stdin), id(getattr(sys.stdin, "buffer", None)), id(getattr(getattr(sys.stdin, "buffer", None), "raw", None))}
+    streams = _stream_and_parts(sys.stdin)
+    verdicts = {}
     for thing in left:
         kind = type(thing)
-        if id(thing) in stdin:
-            continue
-        if type(kind) is not type or f"{kind.__module__}.{kind.__qualname__}" not in _PLAIN:
-            return False
-        if kind is type and hasattr(thing, "__del__"):  # of an object without attributes nobody knows
+        if kind not in verdicts:
+            verdicts[kind] = _is_plain(kind)
+        if not verdicts[kind] and id(thing) not in streams or _acts(thing):
             return False
     return True
+
+
+def _stream_and_parts(stream):
+    buffer = getattr(stream, "buffer", None)
+    return {id(stream), id(buffer), id(getattr(buffer, "raw", None))}
+
+
+def _is_plain(kind):
+    """Whether objects of the class *kind* do nothing when they are destroyed but let go of others.
+
+    Modules in C are taken for having classes whose objects do more: who imports one has an object of this loader.
+    """
+    from _frozen_importlib_external import ExtensionFileLoader
+    meta = type(kind)
+    return (meta is type or meta.__name__ == "ABCMeta") and not hasattr(kind, "__del__") and kind is not ExtensionFileLoader
+
+
+def _acts(thing):
+    """Whether somebody hears of the end of what *thing*, a reference or a class, stands for.
+
+    Objects without attributes are not among those looked at, but their classes are.
+    """
+    from _weakref import ReferenceType
+    kind = type(thing)  # not by isinstance(): that asks an object what it wants to be taken for
+    if issubclass(kind, ReferenceType):
+        return thing.__callback__ is not None and type(thing.__callback__) is not type(len)
+    return issubclass(kind, type) and not _is_plain(thing)
 
 
 def load(data, followed=None):

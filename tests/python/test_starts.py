@@ -127,9 +127,22 @@ def leave_patch():
 
     copyreg.own = Last()
 
+def leave_what_must_not_be_asked():
+    global own, proxy
+
+    class Meta(type):
+        __module__ = property(lambda cls: 1 / 0)
+
+        def __getattr__(cls, name):
+            raise RuntimeError(name)
+
+    own = Meta("Own", (), {})()
+    proxy = type("Proxy", (), {"__class__": property(lambda self: 1 / 0), "__getattr__": Meta.__getattr__})()
+
 if __name__ == "__main__":
     multiprocessing = {"mpfast": mpfast, "multiprocessing": __import__("multiprocessing")}[sys.argv[1]]
-    for leave in (leave_file, leave_object, leave_object_without_attributes, leave_generator, leave_callback, leave_patch):
+    for leave in (leave_file, leave_object, leave_object_without_attributes, leave_generator, leave_callback, leave_patch,
+                  leave_what_must_not_be_asked):
         process = multiprocessing.get_context("spawn").Process(target=leave)
         process.start()
         process.join()
