@@ -156,7 +156,8 @@ def test_what_a_spawned_process_leaves_is_destroyed_while_it_can_do_something(py
     done, expected = python("program.py", "mpfast"), python("program.py", "multiprocessing")
     # Some versions of the interpreter destroy the objects of such a process too late for the standard library.
     assert set(expected.stdout.splitlines()) <= set(done.stdout.splitlines())
-    assert done.stderr in (expected.stderr, "")
+    if expected.returncode == 0:  # which says that the file was whole
+        assert (done.returncode, done.stderr) == (0, expected.stderr)
     assert "leave_what_must_not_be_asked 0" in done.stdout
 
 
