@@ -128,7 +128,11 @@ def main(data, parent, tracker, follow):
         process = load(data, parent if follow else None)
         code = process._bootstrap(sentinel)
     finally:
-        if not _leaves_nothing(callbacks):
+        try:
+            nothing = _leaves_nothing(callbacks)
+        except Exception:  # of a class or a stream of the program's that does not like to be looked at
+            nothing = False
+        if not nothing:
             gc.unfreeze()
     sys.exit(code)
 
@@ -153,7 +157,7 @@ def _leaves_nothing(callbacks):
     """Whether nothing that the program has left can do anything when it is destroyed.
 
     What is frozen is never destroyed, and what that refers to only after the modules are gone that it may need.  The
-    interpreter is left to destroy everything in its order, which takes a sixth of a start, unless there is nothing to be
+    interpreter is left to destroy everything in its order, which takes an eighth of a start, unless there is nothing to be
     seen of it.  callbacks: how many functions the library has registered with atexit.
     """
     from _thread import _count
@@ -347,7 +351,7 @@ _former_mains: list = []  # their objects live on, as those that are imported do
 
 class _LibraryFinder:
     """Finds what the standard library's child has imported before it takes over its parent's search path: here it is imported
-    late, and must not be a module of the program's that has the same name."""
+    late, and must not be a module of the program's that has the same name.  Once: who imports it anew wants what there is then."""
 
     _NAMES = frozenset([
         "_compat_pickle", "_pickle", "_posixsubprocess", "_socket", "_struct", "_weakrefset", "array", "collections", "contextlib",
@@ -357,10 +361,12 @@ class _LibraryFinder:
 
     def __init__(self, path):
         self._path = path
+        self._left = {name for name in self._NAMES if name not in sys.modules}
 
     def find_spec(self, name, path=None, target=None):
-        if name not in self._NAMES:
+        if name not in self._left:
             return None
+        self._left.discard(name)
         from _frozen_importlib_external import PathFinder
         return PathFinder.find_spec(name, self._path, target)
 
