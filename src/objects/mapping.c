@@ -65,10 +65,19 @@ mpf_mapping_fail_to_close(int rc)
     return NULL;
 }
 
+int
+mpf_mapping_audit_size(int fd, Py_ssize_t bytes)
+{
+    return PySys_Audit("os.truncate", "in", fd, bytes);
+}
+
 PyObject *
 mpf_mapping_wrap(PyTypeObject *type, const struct mpf_named *file)
 {
-    struct mpf_mapping *self = (struct mpf_mapping *)type->tp_alloc(type, 0);
+    const int access = 0; /* as mmap.mmap() has it where none is given */
+    const long long offset = 0;
+    bool is_refused = PySys_Audit("mmap.__new__", "iniL", file->fd, (Py_ssize_t)file->bytes, access, offset) < 0;
+    struct mpf_mapping *self = is_refused ? NULL : (struct mpf_mapping *)type->tp_alloc(type, 0);
     if (self == NULL) {
         munmap(file->base, file->bytes);
         return NULL;
@@ -89,7 +98,7 @@ mapping_of(PyObject *class, PyObject *const *args, Py_ssize_t nargs)
     }
     file.fd = PyObject_AsFileDescriptor(args[0]);
     Py_ssize_t commit = file.fd < 0 ? -1 : PyNumber_AsSsize_t(args[1], PyExc_OverflowError);
-    if (PyErr_Occurred()) {
+    if (PyErr_Occurred() || (commit > 0 && mpf_mapping_audit_size(file.fd, commit) < 0)) {
         return NULL;
     }
     do {

@@ -15,7 +15,11 @@ struct mpf_mapping {
     _Atomic bool claimed;     /* one thread is closing it, together with what it belongs to */
 };
 
-/* New reference to the object for what is mapped, which is unmapped where there is no memory for it. */
+/* Tells audit hooks that a file gets so many bytes, as os.ftruncate() does. 0, or -1 with the exception of one that refuses it. */
+int mpf_mapping_audit_size(int fd, Py_ssize_t bytes);
+
+/* New reference to the object for what is mapped, which is unmapped where there is no memory for it, or where an audit hook refuses
+ * what it is told as by mmap.mmap(). */
 PyObject *mpf_mapping_wrap(PyTypeObject *type, const struct mpf_named *file);
 
 /* Unmaps it, then closes the descriptor that comes with it (-1: none). 0; -EBUSY: it has users, nothing is done; -errno of

@@ -189,6 +189,11 @@ memory_make(struct mpf_state *state, PyObject *self, long mode, Py_ssize_t bytes
         mpf_mapping_fail(rc);
         return -1;
     }
+    if (mpf_mapping_audit_size(made.fd, bytes) < 0) {
+        munmap(made.base, made.bytes);
+        mpf_named_discard(&made);
+        return -1;
+    }
     if (set_new(state, self, WORD__flags, PyLong_FromLong(O_CREAT | O_EXCL | O_RDWR)) < 0 ||
         (track != Py_True && set(state, self, WORD__track, track) < 0) || memory_take_over(state, self, &made, made.name) < 0) {
         mpf_named_discard(&made);

@@ -670,3 +670,38 @@ def test_tracking_on_demand(memory):
     assert "leaked shared_memory objects" in done.stderr
     with pytest.raises(FileNotFoundError):
         SharedMemory(memory.name)
+
+
+AUDITED = """
+import os, sys
+from {package}.shared_memory import SharedMemory, ShareableList
+told, refused = [], None
+def hook(event, arguments):
+    if event.startswith(("os.truncate", "mmap.")):
+        told.append((event, *arguments[1:]))  # descriptors differ
+        if event == refused:
+            raise OSError("refused")
+sys.addaudithook(hook)
+memories = [SharedMemory(create=True, size=5000), SharedMemory(f"mpfast-{{os.getpid()}}", create=True, size=1)]
+memories.append(SharedMemory(memories[0].name))
+for memory in memories:
+    memory.close()
+for memory in memories[:2]:
+    memory.unlink()
+values = ShareableList([1, "a"])
+values.shm.close()
+values.shm.unlink()
+for refused in ("os.truncate", "mmap.__new__"):
+    for name in (None, f"mpfast-{{os.getpid()}}"):
+        try:
+            SharedMemory(name, create=True, size=10)
+        except OSError as error:
+            told.append((str(error), name is None or os.path.exists("/dev/shm/" + name)))
+print(told)
+"""
+
+
+def test_audit_events():
+    outputs = [subprocess.run([sys.executable, "-c", AUDITED.format(package=package)], capture_output=True, text=True, timeout=60,
+                              check=True).stdout for package in ("multiprocessing", "mpfast")]
+    assert outputs[0] == outputs[1] and "('refused', False)" in outputs[1]
