@@ -107,6 +107,8 @@ if native("Queue") is not None:
         def __init__(self, maxsize=0, *, ctx):
             super().__init__(maxsize, ctx=ctx)
 
+        __new__.__wrapped__ = __init__  # whose arguments these are, for inspect.signature()
+
         def put_nowait(self, obj):
             """The same as ``put(obj, False)``, which a subclass may have of its own."""
             return self.put(obj, False)

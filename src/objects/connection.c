@@ -31,6 +31,7 @@
 #include "objects/errors.h"
 #include "objects/guard.h"
 #include "objects/handle.h"
+#include "objects/shared.h"
 #include "objects/types.h"
 #include "platform/process.h"
 
@@ -510,7 +511,10 @@ static PyGetSetDef connection_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
+MPF_SHARED_INIT_METHOD(connection_init)
+
 static PyMethodDef connection_methods[] = {
+    MPF_SHARED_INIT_ENTRY(connection_init, "handle, readable=True, writable=True"),
     {"send", (PyCFunction)(void (*)(void))mpf_connection_send, METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR("send($self, obj)\n--\n\nSend a (picklable) object")},
     {"recv", mpf_connection_recv, METH_NOARGS, PyDoc_STR("recv($self)\n--\n\nReceive a (picklable) object")},
