@@ -1,4 +1,4 @@
-"""Running small programs in interpreters of their own, on the standard library and on mpfast."""
+"""Running small programs in interpreters of their own, on the standard library and on mpfast; pools, crews and executors."""
 import os
 import pathlib
 import re
@@ -158,3 +158,33 @@ def sleeps(processes, thread):
     before = switches()
     time.sleep(0.5)
     return switches() == before
+
+
+@pytest.fixture(params=METHODS)
+def pool(request):
+    with mpfast.get_context(request.param).Pool(2) as pool:
+        yield pool
+
+
+@pytest.fixture
+def forked():
+    """A pool of two forked workers."""
+    with mpfast.get_context("fork").Pool(2) as pool:
+        yield pool
+
+
+@pytest.fixture
+def team():
+    """A crew without workers as yet, which do not outlive the test."""
+    from crew_team import Team
+    team = Team()
+    yield team
+    team.stop()
+
+
+@pytest.fixture
+def executor():
+    """An executor of two forked workers."""
+    from mpfast.concurrent.futures import ProcessPoolExecutor
+    with ProcessPoolExecutor(2, mp_context=mpfast.get_context("fork")) as executor:
+        yield executor
