@@ -18,6 +18,10 @@ from . import _mirror, _native, context
 __all__ = list(_stdlib.__all__)
 globals().update((name, getattr(context._default_context, name)) for name in __all__)
 
+# What a spawned child has loaded without this package.
+globals().update((_name, sys.modules[f"mpfast.{_name}"]) for _name in ("_core", "_crew_worker", "_late")
+                 if f"mpfast.{_name}" in sys.modules)
+
 SUBDEBUG = _stdlib.SUBDEBUG
 SUBWARNING = _stdlib.SUBWARNING
 

@@ -6,6 +6,8 @@ package, and of the standard library only what every child needs.
 import os
 import sys
 
+from mpfast._late import after, begin, begun, hold, is_late, run_before_leaving
+
 
 def parent_sentinel(parent):
     """A descriptor that is readable once the process *parent*, the parent of this one, has ended."""
@@ -44,25 +46,21 @@ def untouched(place, *names, module=None):
     return all(getattr(getattr(place, name), "__globals__", None) is names_there for name in names)
 
 
-class _Later(type(sys)):
-    """Stands for a module while others are imported that name it but do not use it yet.
+#: What the standard library's child has run before it comes to the program.  What is in C and built in is left out.
+_LATE = (
+    "_posixsubprocess", "_socket", "_struct", "array", "collections", "contextlib", "enum", "fcntl", "functools", "importlib",
+    "importlib._abc", "importlib.machinery", "importlib.util", "keyword", "math", "multiprocessing.reduction",
+    "multiprocessing.resource_tracker", "multiprocessing.spawn", "operator", "pickle", "pkgutil", "re", "reprlib", "runpy", "select",
+    "selectors", "signal", "socket", "struct", "subprocess", "types", "warnings",
+    *(("locale",) if sys.version_info >= (3, 11) else ("sre_compile", "sre_constants", "sre_parse")),
+)
 
-    Whatever is asked of it, other than what it was given, is the module's own, imported at that moment.
+
+def _import_needed(path):
+    """Import what a process object needs, without what that imports but needs only later, if at all.
+
+    path: where modules are searched, a list of directories.
     """
-
-    def __getattr__(self, name):
-        # The import system looks at some of these whenever a module is imported.
-        if name in ("__path__", "__file__", "__loader__", "__spec__"):
-            raise AttributeError(name)
-        module = self.__name__
-        if sys.modules.get(module) is self:
-            del sys.modules[module]
-        __import__(module)
-        return getattr(sys.modules[module], name)
-
-
-def _import_needed():
-    """Import what a process object needs, without what that imports but needs only later, if at all."""
     import _functools
     import _signal
 
@@ -71,10 +69,9 @@ def _import_needed():
         return _args_from_interpreter_flags()
 
     numbers = {name: int(value) for name, value in vars(_signal).items() if name[:3] == "SIG" and "_" not in name}
-    given = {"signal": numbers, "functools": {"partial": _functools.partial}, "multiprocessing.reduction": {},
-             "types": {"GenericAlias": type(list[int])},
-             "subprocess": {"_args_from_interpreter_flags": _args_from_interpreter_flags}}
-    placed = put_off(given)
+    begin(_LATE, path, {
+        "signal": numbers, "functools": {"partial": _functools.partial}, "types": {"GenericAlias": type(list[int])},
+        "subprocess": {"_args_from_interpreter_flags": _args_from_interpreter_flags}})
     try:
         import _pickle  # noqa: F401
 
@@ -82,59 +79,70 @@ def _import_needed():
         import multiprocessing.process
         import multiprocessing.util  # noqa: F401
     finally:
-        put_off_no_more(placed, given)
+        begun(_LATE)
+    hold("multiprocessing.reduction", "copyreg")  # which is destroyed later for it
+    # Nothing may keep a module, but by its name: in the end it would not be destroyed when the standard library's is.
+    after("subprocess", lambda subprocess: _replace("multiprocessing.util", _args_from_interpreter_flags, subprocess))
+    run_before_leaving(os, _import_for_later)
 
 
-def put_off(given):
-    """Have modules that are not imported yet be imported only when something in them is used, not when they are named.
-
-    given: module name -> what is in it already, a dict.  Returns what put_off_no_more() takes.
-    """
-    placed = {}
-    for name in given:
-        if name not in sys.modules:
-            sys.modules[name] = placed[name] = _Later(name)
-            vars(placed[name]).update(given[name])
-    return placed
+def _replace(module, function, source):
+    """Have the *module* of that name use what *source* has for *function*, unless it uses something else by now."""
+    module = sys.modules.get(module)
+    if getattr(module, function.__name__, None) is function:
+        setattr(module, function.__name__, getattr(source, function.__name__))
 
 
-def put_off_no_more(placed, given):
-    """From now on importing these modules does import them; who has named them before still has what stands for them."""
-    for name, module in placed.items():
-        if sys.modules.get(name) is module:
-            del sys.modules[name]
-        for attribute in given[name]:
-            del vars(module)[attribute]
+def _import_for_later():
+    """Import what a worker needs for what fails, which it may not be able to import then."""
+    if "mpfast._core" in sys.modules:
+        import queue  # noqa: F401
+
+        import mpfast._by_value  # noqa: F401
+        import mpfast._errors  # noqa: F401
+        import multiprocessing.pool  # noqa: F401
 
 
-def main(data, parent, tracker, follow):
-    """Be the process that *data* describes, a file that two pickles can be read from.
+def main(data, parent, tracker, core, follow, is_worker):
+    """Be the process that *data* describes, a file: of two pickles or, where *is_worker*, of what _make_worker() takes.
 
-    parent: the parent's pid.  tracker: a descriptor for the resource tracker, see :mod:`mpfast._tracker`.  follow: whether
-    this process ends together with its parent.
+    parent: the parent's pid.  tracker: a descriptor for the resource tracker, see :mod:`mpfast._tracker`.  core: the file of
+    the extension.  follow: whether this process ends together with its parent.
     """
     import gc
     collecting = gc.isenabled()
     gc.disable()
-    path = _absolute(sys.path)
-    _import_needed()
+    is_frozen = _is_bare()
+    _import_needed(_absolute(sys.path))
+    after("multiprocessing.resource_tracker", lambda resource_tracker: adopt_tracker(resource_tracker, tracker))
     callbacks = _count_callbacks()
-    gc.freeze()  # what is here by now stays until the end, and need not be looked at until then
+    if is_frozen:
+        gc.freeze()  # what is here by now stays until the end, and need not be looked at until then
     if collecting:
         gc.enable()
-    sys.meta_path[:0] = _TrackerFinder(tracker), _LibraryFinder(path)
     sentinel = parent_sentinel(parent)
+    nothing = False
     try:
-        process = load(data, parent if follow else None)
+        process = (_load_worker if is_worker else load)(data, parent if follow else None, core)
         code = process._bootstrap(sentinel)
+        nothing = is_frozen and _leaves_nothing(callbacks)
     finally:
-        try:
-            nothing = _leaves_nothing(callbacks)
-        except Exception:  # of a class or a stream of the program's that does not like to be looked at
-            nothing = False
         if not nothing:
             gc.unfreeze()
     sys.exit(code)
+
+
+_HARMLESS = frozenset(["__main__", "mpfast", "_distutils_hack", "_virtualenv"])
+
+
+def _is_bare():
+    """Whether nothing of the user's has run at the start of the interpreter that could have left something to be destroyed."""
+    library = sys.stdlib_module_names
+    for name in sys.modules:
+        top = name.partition(".")[0]
+        if top not in library and top not in _HARMLESS and not top.startswith("__editable__"):
+            return False
+    return sys.excepthook is sys.__excepthook__
 
 
 def _absolute(path):
@@ -160,6 +168,13 @@ def _leaves_nothing(callbacks):
     interpreter is left to destroy everything in its order, which takes an eighth of a start, unless there is nothing to be
     seen of it.  callbacks: how many functions the library has registered with atexit.
     """
+    try:
+        return _looks_like_nothing(callbacks)
+    except Exception:  # of a class or a stream of the program's that does not like to be looked at
+        return False
+
+
+def _looks_like_nothing(callbacks):
     from _thread import _count
     from gc import get_objects
     left = get_objects()
@@ -178,7 +193,10 @@ def _leaves_nothing(callbacks):
 
 def _stream_and_parts(stream):
     buffer = getattr(stream, "buffer", None)
-    return {id(stream), id(buffer), id(getattr(buffer, "raw", None))}
+    raw = getattr(buffer, "raw", None)
+    if getattr(raw, "mode", None) != "rb":  # a file of the program's that may have something to write
+        return ()
+    return {id(stream), id(buffer), id(raw)}
 
 
 def _is_plain(kind):
@@ -188,7 +206,9 @@ def _is_plain(kind):
     """
     from _frozen_importlib_external import ExtensionFileLoader
     meta = type(kind)
-    return (meta is type or meta.__name__ == "ABCMeta") and not hasattr(kind, "__del__") and kind is not ExtensionFileLoader
+    if meta is not type and meta.__name__ != "ABCMeta" or hasattr(kind, "__del__"):
+        return False
+    return kind is not ExtensionFileLoader and kind is not memoryview  # whose object may want to know
 
 
 def _acts(thing):
@@ -196,34 +216,75 @@ def _acts(thing):
 
     Objects without attributes are not among those looked at, but their classes are.
     """
-    from _weakref import ReferenceType
+    from _weakref import CallableProxyType, ProxyType, ReferenceType
     kind = type(thing)  # not by isinstance(): that asks an object what it wants to be taken for
+    if kind is ProxyType or kind is CallableProxyType:
+        return True  # they do not tell whether they have a callback
     if issubclass(kind, ReferenceType):
-        return thing.__callback__ is not None and type(thing.__callback__) is not type(len)
+        callback = thing.__callback__
+        return callback is not None and not (type(callback) is type(len) and callback.__self__ is callback.__module__ is None)
     return issubclass(kind, type) and not _is_plain(thing)
 
 
-def load(data, followed=None):
+def load(data, followed=None, core=None):
     """Makes this process ready for the process object that *data* holds, and returns that.  followed: see main()."""
     from _pickle import load
-
-    from multiprocessing import process
     with data:
-        process.current_process()._inheriting = True
-        try:
-            prepare(load(data))
-            if followed is not None:
-                from mpfast import _core
-                _core.follow_parent(followed)
-            return load(data)
-        finally:
-            del process.current_process()._inheriting
+        return _take_over(lambda: load(data), lambda: load(data), followed, core)
+
+
+def _load_worker(data, followed, core):
+    from marshal import loads
+    with data:
+        preparation, *described = loads(data.read())
+    return _take_over(lambda: preparation, lambda: _make_worker(core, *described), followed, core)
+
+
+def _take_over(preparation, make, followed, core):
+    """What preparation() returns is done, then what make() does.  followed: the pid of the process to end with, or None."""
+    from multiprocessing import process
+    process.current_process()._inheriting = True
+    try:
+        prepare(preparation())
+        if followed is not None:
+            _part("mpfast._core", core).follow_parent(followed)
+        return make()
+    finally:
+        del process.current_process()._inheriting
+
+
+def _part(name, file):
+    """The module *name* of this package, from its *file*: importing it would import the package, which few children need."""
+    if "mpfast" in sys.modules:
+        __import__(name)
+        return sys.modules[name]
+    from _frozen_importlib import _load_unlocked, _ModuleLockManager
+    from _frozen_importlib_external import spec_from_file_location
+    with _ModuleLockManager(name):
+        return sys.modules.get(name) or _load_unlocked(spec_from_file_location(name, file))
+
+
+def _make_worker(core, state, arguments, crew, authkey):
+    """The process object of a worker as popen_spawn_posix has taken it to pieces."""
+    from multiprocessing import context, process
+    module = _part("mpfast._core", core)
+    run = _part("mpfast._crew_worker", os.path.join(os.path.dirname(__file__), "_crew_worker.py"))
+    made = module.Crew.__new__(module.Crew)
+    made.__setstate__(crew)
+    worker = object.__new__(context.SpawnProcess)
+    state["_config"]["authkey"] = process.AuthenticationString(authkey)
+    state["_target"] = run.work
+    state["_args"] = (made, *arguments)
+    vars(worker).update(state)
+    return worker
 
 
 def prepare(data):
     """As ``multiprocessing.spawn.prepare``, which is left to do what is not plain."""
     from multiprocessing import context, process
-    if data.get("log_to_stderr") or "log_level" in data or "mpfast._zygote" not in sys.modules and "multiprocessing.spawn" in sys.modules:
+    spawn = sys.modules.get("multiprocessing.spawn")
+    if (data.get("log_to_stderr") or "log_level" in data or
+            "mpfast._zygote" not in sys.modules and spawn is not None and not is_late(spawn)):
         # In the last case something that runs at every start has imported it, and may have replaced functions.
         from multiprocessing import spawn
         return spawn.prepare(data)
@@ -293,17 +354,35 @@ def has_main(path):
 _compiled: dict = {}  # path -> (signature of the file, code)
 
 
-def code_of(path):
-    """The code of the program in the file *path*, compiled once."""
+def code_of(path, is_ahead=False):
+    """The code of the program in the file *path*, compiled once.
+
+    is_ahead: whether it is for other processes, which are to say themselves what compiling it warns of: None, then.
+    """
     from io import open_code
     known, code = _compiled.get(path, (None, None))
-    if known is not None and known == _signature(os.stat(path)):
+    if known is not None and known == _signature(os.stat(path)) and (code is not None or is_ahead):
         return code
     with open_code(os.path.abspath(path)) as file:
         signature = _signature(os.fstat(file.fileno()))
-        code = compile(file.read(), path, "exec", dont_inherit=True)
+        source = file.read()
+    if is_ahead:
+        from threading import active_count
+        if active_count() != 1:
+            return None  # of what other threads warn meanwhile nothing would be heard
+        code = _compile_silently(source, path)
+    else:
+        code = compile(source, path, "exec", dont_inherit=True)
     _compiled[path] = signature, code
     return code
+
+
+def _compile_silently(source, path):
+    from warnings import catch_warnings, simplefilter
+    with catch_warnings(record=True) as warned:
+        simplefilter("always")
+        code = compile(source, path, "exec", dont_inherit=True)
+    return None if warned else code
 
 
 def dump_code(path):
@@ -347,56 +426,6 @@ def _run_main(code, path, names):
 
 
 _former_mains: list = []  # their objects live on, as those that are imported do
-
-
-class _LibraryFinder:
-    """Finds what the standard library's child has imported before it takes over its parent's search path: here it is imported
-    late, and must not be a module of the program's that has the same name.  Once: who imports it anew wants what there is then."""
-
-    _NAMES = frozenset([
-        "_compat_pickle", "_pickle", "_posixsubprocess", "_socket", "_struct", "_weakrefset", "array", "collections", "contextlib",
-        "copyreg", "enum", "fcntl", "functools", "importlib", "keyword", "locale", "math", "operator", "pickle", "re", "reprlib",
-        "runpy", "select", "selectors", "signal", "socket", "struct", "subprocess", "threading", "types", "warnings", "weakref",
-    ])
-
-    def __init__(self, path):
-        self._path = path
-        self._left = {name for name in self._NAMES if name not in sys.modules}
-
-    def find_spec(self, name, path=None, target=None):
-        if name not in self._left:
-            return None
-        self._left.discard(name)
-        from _frozen_importlib_external import PathFinder
-        return PathFinder.find_spec(name, self._path, target)
-
-
-class _TrackerFinder:
-    """Hands the resource tracker its descriptor when its module is imported, which few children do."""
-
-    _NAME = "multiprocessing.resource_tracker"
-
-    def __init__(self, descriptor):
-        self._descriptor = descriptor
-        self._loader = None
-
-    def find_spec(self, name, path=None, target=None):
-        if name != self._NAME:
-            return None
-        sys.meta_path.remove(self)
-        from _frozen_importlib import _find_spec
-        spec = _find_spec(name, path, target)
-        if spec is not None:
-            self._loader, spec.loader = spec.loader, self
-        return spec
-
-    def create_module(self, spec):
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module):
-        module.__spec__.loader = module.__loader__ = self._loader
-        self._loader.exec_module(module)
-        adopt_tracker(module, self._descriptor)
 
 
 def adopt_tracker(resource_tracker, descriptor):

@@ -5,8 +5,6 @@ parent_sentinel: Any
 ended: Any
 follows: Any
 untouched: Any
-put_off: Any
-put_off_no_more: Any
 main: Any
 load: Any
 prepare: Any

@@ -8,7 +8,8 @@ import os
 import stat
 from multiprocessing import process as _process, util as _util
 
-from ._native import core as _core
+# Not from the package, which then would have to be imported: see _child._part().
+from mpfast._core import crew_work as _crew_work, follow_parent as _follow, followed as _followed  # type: ignore[import-not-found]
 
 
 class Stacks:
@@ -53,13 +54,13 @@ def _record_crashes(address):
 
 def _follow_parent():
     """Have this process ended when the one that works with it is."""
-    if _core.followed() is not None or os.environ.get("MPFAST_ORPHANS") == "keep":
+    if _followed() is not None or os.environ.get("MPFAST_ORPHANS") == "keep":
         return
     parent = _process.parent_process()
     if parent is None:
         return
     if parent.pid == os.getppid():
-        _core.follow_parent()
+        _follow()
     else:
         _follow_pipe(parent)  # a server forked this process for it
 
@@ -102,7 +103,7 @@ def work(crew, slot, initializer, initargs, maxtasks, max_memory, stacks, wrap=_
     try:
         if initializer is not None:
             initializer(*initargs)
-        reason = _core.crew_work(crew, slot, wrap, unencodable, maxtasks, max_memory, undecodable)
+        reason = _crew_work(crew, slot, wrap, unencodable, maxtasks, max_memory, undecodable)
     except KeyboardInterrupt:
         import signal
         raise SystemExit(-signal.SIGINT & 0xff) from None  # the parent was interrupted too, and says so

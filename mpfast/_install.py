@@ -14,9 +14,10 @@ subclass (``Queue.__init__(self, ctx=ctx)``), the replacement passes instances o
 import os
 import sys
 import types
+from _thread import get_ident
 from importlib import import_module
 
-from . import _native
+from . import _late, _native
 
 # Module of the standard library -> names in it that this package may replace.  The replacement is what this package's
 # module of the same name defines; a name that it only hands through is left alone.
@@ -73,8 +74,7 @@ def install():
         _installed = True
         sys.meta_path.insert(0, finder)
         for module in _HOOKED:
-            if module in sys.modules:
-                _patch(module)
+            _late.after(module, lambda _, module=module: _installed and _patch(module))
         _rebind()
     return True
 
@@ -129,7 +129,7 @@ def _rebind():
     """Rebind the globals of all other modules that are one of the replaced objects."""
     replacements = {id(former): (former, replacement) for former, replacement in _patched.values()}
     for module_name, module in list(sys.modules.items()):
-        if not isinstance(module, types.ModuleType) or module_name.partition(".")[0] == "mpfast":
+        if not isinstance(module, types.ModuleType) or module_name.partition(".")[0] == "mpfast" or _late.is_late(module):
             continue
         namespace = vars(module)
         for name, value in list(namespace.items()):
@@ -154,9 +154,20 @@ def is_hooked(name):
 class _Finder:
     """Finds what the other finders find, and has it patched after it was loaded."""
 
+    def __init__(self):
+        self._searching = set()  # (thread, name): one of the others may be the program's, around this one
+
     def find_spec(self, name, path=None, target=None):
-        if not is_hooked(name):
+        search = get_ident(), name
+        if not is_hooked(name) or search in self._searching:
             return None
+        self._searching.add(search)
+        try:
+            return self._find(name, path, target)
+        finally:
+            self._searching.discard(search)
+
+    def _find(self, name, path, target):
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
                 continue

@@ -215,11 +215,11 @@ def _import_for_children():
     """Import what a child is likely to need, and no more: every page and mapping of this process costs each child a little."""
     from importlib.util import find_spec
 
-    from ._child import put_off, put_off_no_more
-    # Of these shutil wants to know no more than whether they are there.  One that is and cannot be loaded fails when it is used.
+    # Of these shutil wants to know no more than whether they are there, and keeps none.  One that is and cannot be loaded fails
+    # when it is used.
     compressors = {"bz2": "_bz2", "lzma": "_lzma", "zlib": "zlib", "compression.zstd": "_zstd"}
-    libraries = {name: {} for name, library in compressors.items() if find_spec(library)}
-    placed = put_off(libraries)
+    names = [name for name, library in compressors.items() if name not in sys.modules and find_spec(library)]
+    sys.modules.update((name, type(sys)(name)) for name in names)
     try:
         import __future__  # noqa: F401  # most modules of programs do
 
@@ -228,7 +228,8 @@ def _import_for_children():
 
         from . import _crew_worker, connection, context, popen_forkserver, queues, spawn, synchronize  # noqa: F401
     finally:
-        put_off_no_more(placed, libraries)
+        for name in names:
+            del sys.modules[name]
 
 
 def _preload(state):
@@ -267,7 +268,7 @@ def _compile_main(path):
     from ._child import code_of, has_main
     if path is not None and path.endswith(".py") and not has_main(path):
         try:
-            code_of(path)
+            code_of(path, is_ahead=True)
         except Exception:
             pass  # each child says so
 

@@ -11,38 +11,52 @@ if hasattr(_popen_fork, "watching"):
     import os
     import sys
 
-    from . import _child, _tracker, spawn, util
+    import multiprocessing.context as _context
+
+    from . import _child, _core, _crew_worker, _late, _tracker, context as _own_context, spawn, util
     from ._install import original
     from .context import reduction, set_spawning_popen
 
     __all__ = ["Popen"]
 
-    _PROGRAM = ("import marshal; f = open(%d, 'rb'); d = {'__name__': 'mpfast._child', '__file__': %r}; "
-                "exec(marshal.loads(f.read(%d)), d); d['main'](f, %d, %d, %r)")
+    _PROGRAM = """
+import marshal, sys
+f = open(%d, 'rb')
+late, child = marshal.loads(f.read(%d))
+module = sys.modules['mpfast._late'] = type(sys)('mpfast._late')
+module.__file__ = %r
+exec(late, vars(module))
+names = {'__name__': 'mpfast._child', '__file__': %r}
+exec(child, names)
+names['main'](f, %d, %d, %r, %r, %r)
+"""
 
 
     @functools.lru_cache(None)
     def _code_of_child():
         """What the child runs first, compiled: it searches for nothing and compiles nothing."""
-        return marshal.dumps(_child.__spec__.loader.get_code(_child.__name__))
+        loader = type(_child.__spec__.loader)  # in a spawned child that of the other module is not known
+        return marshal.dumps(tuple(loader(module.__name__, module.__file__).get_code(module.__name__) for module in (_late, _child)))
 
 
     @_popen_fork.watching
     class Popen(original("multiprocessing.popen_spawn_posix", "Popen")):
 
         def _launch(self, process_obj):
-            if _is_plain():
-                self._launch_lean(describe(self, process_obj, compiled=True), _child.follows(process_obj))
-            else:
-                self._launch_as_stdlib(describe(self, process_obj))
+            if not _is_plain():
+                return self._launch_as_stdlib(describe(self, process_obj))
+            worker = _describe_worker(self, process_obj)
+            described = describe(self, process_obj, compiled=True) if worker is None else [worker]
+            self._launch_lean(described, _child.follows(process_obj), worker is not None)
 
-        def _launch_lean(self, described, follow):
+        def _launch_lean(self, described, follow, is_worker):
             tracker = _tracker.share()
             code = _code_of_child()
             data = in_memory(code, *described)
             try:
-                program = _PROGRAM % (data, _child.__file__, len(code), os.getpid(), tracker, follow)
-                command = [spawn.get_executable(), *util._args_from_interpreter_flags(), "-c", program,
+                program = _PROGRAM % (data, len(code), _late.__file__, _child.__file__, os.getpid(), tracker, _core.__file__, follow,
+                                      is_worker)
+                command = [spawn.get_executable(), *util._args_from_interpreter_flags(), "-c", f"exec({program!r}, {{}})",
                            "--multiprocessing-fork"]
                 self.pid = util.spawnv_passfds(command[0], command, [*self._fds, data, tracker])
             finally:
@@ -71,9 +85,7 @@ if hasattr(_popen_fork, "watching"):
 
         compiled: whether with the main module's code, which saves the child compiling it.
         """
-        data = spawn.get_preparation_data(process_obj._name)
-        if compiled and "init_main_from_path" in data:
-            data["mpfast_main"] = _marshalled(data["init_main_from_path"])
+        data = _preparation_data(process_obj, compiled)
         pickles = []
         set_spawning_popen(popen)
         try:
@@ -86,14 +98,48 @@ if hasattr(_popen_fork, "watching"):
         return pickles
 
 
+    def _preparation_data(process_obj, compiled):
+        data = spawn.get_preparation_data(process_obj._name)
+        if compiled and "init_main_from_path" in data:
+            data["mpfast_main"] = _marshalled(data["init_main_from_path"])
+        return data
+
+
+    def _describe_worker(popen, process_obj):
+        """What a child makes the worker of a pool from, without pickling; None for any other process, and where it needs that."""
+        state = vars(process_obj).copy()
+        crew, *arguments = state.pop("_args", None) or (None,)
+        if (type(process_obj) not in (_context.SpawnProcess, _own_context.SpawnProcess) or state.pop("_target") is not _crew_worker.work or
+                type(crew) is not _core.Crew or not _is_pickled_as_ever()):
+            return None
+        state["_config"] = config = dict(state["_config"])
+        authkey = config.pop("authkey")
+        set_spawning_popen(popen)
+        try:
+            return marshal.dumps((_preparation_data(process_obj, True), state, arguments, crew.__getstate__(), bytes(authkey)))
+        except ValueError:  # there is an object of another type in it
+            return None
+        finally:
+            set_spawning_popen(None)
+
+
+    def _is_pickled_as_ever():
+        """Whether no program has a say in how process objects are pickled."""
+        pickler = reduction.ForkingPickler
+        return _child.untouched(reduction, "dump") and (pickler.__module__, pickler.__qualname__) == ("multiprocessing.reduction",
+                                                                                                     "ForkingPickler")
+
+
     _marshalled_main: dict = {}  # path -> (code, what a child gets)
 
 
     def _marshalled(path):
         try:
-            code = _child.code_of(path)
+            code = _child.code_of(path, is_ahead=True)
         except Exception:
-            return None  # the child says so
+            code = None
+        if code is None:
+            return None  # the child says why
         known = _marshalled_main.get(path)
         if known is None or known[0] is not code:
             known = _marshalled_main[path] = code, _child.dump_code(path)

@@ -131,10 +131,10 @@ mpf_forking_if_loaded(struct mpf_codec *codec, const struct mpf_imports *im)
 {
     const struct mpf_forking *f = mpf_forking_known(codec);
     PyObject *reduction = f ? NULL : mpf_imports_module(im->str_reduction);
-    if (reduction) {
+    /* A module that is there but has not run (mpfast/_late.py) has nothing in it yet. */
+    if (reduction && !(PyModule_Check(reduction) && !PyDict_GetItemString(PyModule_GetDict(reduction), "ForkingPickler")))
         f = mpf_forking_make(codec, im);
-        Py_DECREF(reduction);
-    }
+    Py_XDECREF(reduction);
     return f;
 }
 

@@ -388,7 +388,8 @@ class Odd:
     pass
 
 def imported():
-    return sorted({"multiprocessing.reduction", "multiprocessing.popen_spawn_posix", "queue", "socket"} & set(sys.modules))
+    have_run = {name for name, module in sys.modules.items() if type(module) is type(sys)}
+    return sorted({"multiprocessing.reduction", "multiprocessing.popen_spawn_posix", "queue", "socket"} & have_run)
 
 def register():
     from multiprocessing.reduction import ForkingPickler

@@ -41,26 +41,90 @@ p.join()
 """) == "True\n"
 
 
-def test_a_spawned_process_imports_what_it_needs(code):
-    assert code("""
-import sys
-import mpfast
-ctx = mpfast.get_context("spawn")
-reader, writer = ctx.Pipe()
-p = ctx.Process(target=exec, args=("import sys, os; os.write(1, ascii(sorted(sys.modules)).encode())",))
-p.start()
-p.join()
-""").count("subprocess") == 0
+HAVE_RUN = "import sys, os; os.write(1, ascii(sorted(n for n, m in sys.modules.items() if type(m) is type(sys))).encode())"
 
 
-def test_a_spawned_worker_imports_what_it_needs(code):
-    out = code("""
+def test_a_spawned_process_runs_what_it_needs(code):
+    out = code(f"""
 import mpfast
-with mpfast.get_context("spawn").Pool(1) as pool:
-    pool.apply(exec, ("import sys, os; os.write(1, ascii(sorted(sys.modules)).encode())",))
+process = mpfast.get_context("spawn").Process(target=exec, args=({HAVE_RUN!r}, {{}}))
+process.start()
+process.join()
 """)
-    assert "mpfast._crew_worker" in out
-    assert not [name for name in ("subprocess", "socket", "tempfile", "mpfast._prefetch", "mpfast._install") if f"'{name}'" in out]
+    assert "'multiprocessing.process'" in out
+    assert not [name for name in ("subprocess", "socket", "pickle", "mpfast") if f"'{name}'" in out]
+
+
+def test_a_spawned_worker_runs_what_it_needs(python, tmp_path):
+    (tmp_path / "program.py").write_text(f"""
+if __name__ == "__main__":
+    import mpfast
+    with mpfast.get_context("spawn").Pool(1) as pool:
+        pool.apply(exec, ({HAVE_RUN!r}, {{}}))
+""")
+    out = python("program.py").stdout
+    assert "'mpfast._crew_worker'" in out
+    assert not [name for name in ("subprocess", "socket", "pickle", "mpfast", "mpfast.context") if f"'{name}'" in out]
+
+
+WORKERS = """
+import os
+import {package} as mp
+import sys
+
+def tell(*args):
+    p = mp.current_process()
+    return (p.name, p.daemon, p.exitcode, p._identity, p._parent_pid == os.getppid(), type(p.authkey).__name__, len(p.authkey),
+            type(p).__name__, p._args[1:] and "arguments", p._kwargs, mp.parent_process().name, os.path.basename(sys.argv[0]))
+
+def begin(*args):
+    global begun
+    begun = args
+
+def what_has_begun():
+    return begun
+
+if __name__ == "__main__":
+    context = mp.get_context("spawn")
+    with context.Pool(1) as pool:
+        print(pool.apply(tell))
+    with context.Pool(1, begin, (1, [2.5, None], context.Lock() and "x")) as pool:
+        print(pool.apply(what_has_begun))
+    class Own(context.Process):
+        def run(self):
+            print("own", flush=True)
+            super().run()
+    process = Own(target=print, args=("target",), name="named", daemon=True)
+    try:
+        process.start()
+    except Exception as error:
+        print(type(error).__name__)
+"""
+
+
+def test_a_spawned_worker_is_the_process_that_it_was(python, tmp_path):
+    outputs = []
+    for package in "multiprocessing", "mpfast":
+        (tmp_path / "program.py").write_text(WORKERS.format(package=package))
+        done = python("program.py")
+        outputs.append((done.returncode, done.stdout))
+    assert outputs[0] == outputs[1] and "SpawnPoolWorker-1" in outputs[0][1]
+
+
+def test_pickling_of_processes_that_a_program_has_replaced_is_used(python, tmp_path):
+    (tmp_path / "program.py").write_text("""
+import mpfast
+import multiprocessing.reduction as reduction
+original = reduction.dump
+def dump(obj, file, protocol=None):
+    print("dumped", type(obj).__name__, flush=True)
+    original(obj, file, protocol)
+if __name__ == "__main__":
+    reduction.dump = dump
+    with mpfast.get_context("spawn").Pool(1) as pool:
+        print(pool.apply(abs, (-1,)))
+""")
+    assert python("program.py").stdout.splitlines() == ["dumped dict", "dumped SpawnProcess", "1"]
 
 
 LEAVES = """

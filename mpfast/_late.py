@@ -1,0 +1,236 @@
+"""Modules of the standard library that are there from the start, but run only when somebody uses what is in them.
+
+A spawned child of the standard library has run some forty modules before it comes to the program.  Here those that few children
+use are in ``sys.modules`` as well, each a :class:`Module` without contents.  Whatever is asked of one, but for its name and its spec,
+has it run first: in place, so that who has the module has what it becomes, and found where it was to be found at the start.
+
+States of a module:
+    late     its class is Module; what it was given is in it
+    running  in one thread, which sees it as it is; others wait for the import system's lock of its name
+    plain    it has run, and is a module like any other
+One that fails to run is late again.
+
+This file is also run as ``mpfast._late`` in children that have not imported this package.
+"""
+import sys
+from _frozen_importlib import BuiltinImporter, FrozenImporter, ModuleSpec, _ModuleLockManager, module_from_spec
+from _frozen_importlib_external import ExtensionFileLoader, PathFinder
+from _thread import get_ident
+
+_Plain = type(sys)
+_get = _Plain.__getattribute__
+_set = _Plain.__setattr__
+
+_path: list = []  # where modules are searched
+_given: dict = {}  # name -> what a module has before it has run, while others are imported that look at no more than that
+_running: dict = {}  # name -> thread
+_afterwards: dict = {}  # name -> functions to be called with the module when it has run
+_put_back: list = []  # (namespace, name, function in front, function)
+
+#: What may leave this process without the files that modules are read from.
+_LEAVING = ("chroot", "setuid", "setgid", "seteuid", "setegid", "setreuid", "setregid", "setresuid", "setresgid", "setgroups",
+            "initgroups", "setns", "unshare")
+
+
+class Spec(ModuleSpec):
+    """The spec of a late module: it knows the name, and has the module run when more is asked."""
+
+    # The import system asks for these whenever the module is imported, or has not what it is asked for.
+    _initializing = False
+    _uninitialized_submodules: list = []
+
+    def __init__(self, module, name):
+        self.module = module
+        self.name = name
+
+    def __getattr__(self, name):
+        if self.name in _given:  # asked in passing, by whoever looks for something in the module that is not given
+            raise AttributeError(name)
+        run(self.module)
+        return getattr(self.module.__spec__, name)
+
+
+class Module(_Plain):  # type: ignore[misc, valid-type]
+    """A module that is not plain yet."""
+
+    def __getattribute__(self, name):
+        if name in ("__name__", "__spec__", "__class__") or _is_at_hand(self, name):
+            return _get(self, name)
+        run(self)
+        return getattr(self, name)
+
+    def __setattr__(self, name, value):
+        if not _is_running_here(self):
+            run(self)
+        _set(self, name, value)
+
+    def __delattr__(self, name):
+        if not _is_running_here(self):
+            run(self)
+        _Plain.__delattr__(self, name)
+
+    def __dir__(self):
+        run(self)
+        return dir(self)
+
+    def __repr__(self):
+        run(self)
+        return repr(self)
+
+
+def _name(module):
+    return _get(module, "__name__")
+
+
+def _is_running_here(module):
+    return _running.get(_name(module)) == get_ident()
+
+
+def _is_at_hand(module, attribute):
+    given = _given.get(_name(module))
+    # The import system asks for the path of whatever a name is imported from.
+    return given is not None and (attribute in ("__dict__", "__path__") or attribute in given) or _is_running_here(module)
+
+
+def is_late(module):
+    """Whether *module* has not run yet."""
+    return type(module) is Module
+
+
+def begin(names, path, given):
+    """Have the modules *names*, those that are not imported yet, in ``sys.modules``.  To be followed by begun().
+
+    path: where they are searched, a list of directories.  given: name -> dict, what is in a module until begun().
+    """
+    _path[:] = path
+    for name in names:
+        if name not in sys.modules:
+            module = sys.modules[name] = Module(name)
+            contents = _get(module, "__dict__")
+            contents["__spec__"] = Spec(module, name)
+            if name in given:
+                contents.update(given[name])
+                _given[name] = given[name]
+
+
+def begun(names):
+    """What was given is taken back, and the modules *names* are in their packages."""
+    while _given:
+        name, contents = _given.popitem()
+        module = sys.modules.get(name)
+        if is_late(module):
+            for attribute in contents:
+                del _get(module, "__dict__")[attribute]
+    for name in names:
+        package, _, attribute = name.rpartition(".")
+        if package and is_late(sys.modules.get(name)):
+            after(package, lambda package, name=name, attribute=attribute: _attach(package, attribute, name))
+
+
+def _attach(package, attribute, name):
+    if name in sys.modules:
+        vars(package).setdefault(attribute, sys.modules[name])
+
+
+def hold(name, *others):
+    """Have the module *name*, where it is late, hold the modules *others*, as it does when it has run."""
+    module = sys.modules[name]
+    if is_late(module):
+        _get(module, "__dict__").update((other, sys.modules[other]) for other in others)
+
+
+def after(name, function):
+    """Have function(module) called when the module *name* has run: at once, where it has."""
+    module = sys.modules.get(name)
+    if is_late(module):
+        _afterwards.setdefault(name, []).append(function)
+    elif module is not None:
+        function(module)
+
+
+def run(module):
+    """Have *module* run, unless it has.  Raises what that raises, ModuleNotFoundError where it is not to be found."""
+    name = _name(module)
+    with _ModuleLockManager(name):
+        if not is_late(module) or name in _running:
+            return
+        _run(module, name)
+        functions = _afterwards.pop(name, ())
+    for function in functions:
+        function(module)
+
+
+def _run(module, name):
+    contents = _get(module, "__dict__")
+    former = dict(contents)
+    _running[name] = get_ident()
+    try:
+        spec = _find(name)
+        made = module_from_spec(spec)
+        if isinstance(spec.loader, ExtensionFileLoader):  # these are where the interpreter makes them
+            spec.loader.exec_module(made)
+            contents.update(vars(made))
+            if sys.modules.get(name) is module:
+                sys.modules[name] = made
+        else:
+            contents.update(vars(made))
+            spec._initializing = True  # who imports it meanwhile waits
+            try:
+                spec.loader.exec_module(module)
+            finally:
+                spec._initializing = False
+        _set(module, "__class__", _Plain)
+    except BaseException:
+        contents.clear()
+        contents.update(former)
+        raise
+    finally:
+        del _running[name]
+
+
+def _find(name):
+    package = name.rpartition(".")[0]
+    path = sys.modules[package].__path__ if package else _path
+    for find in (BuiltinImporter.find_spec, FrozenImporter.find_spec, lambda name: PathFinder.find_spec(name, path)):
+        spec = find(name)
+        if spec is not None and spec.loader is not None:
+            return spec
+    raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def run_all():
+    """Have every late module run that can be."""
+    for module in list(sys.modules.values()):
+        if is_late(module):
+            try:
+                run(module)
+            except ImportError:
+                pass
+
+
+def run_before_leaving(place, prepare):
+    """Have run_all() and prepare() called before a function of the module *place* takes this process away from its files."""
+    names = vars(place)
+    for name in _LEAVING:
+        if name in names:
+            front = names[name] = _in_front_of(names[name], prepare)
+            _put_back.append((names, name, front, front.__wrapped__))
+
+
+def _in_front_of(function, prepare):
+
+    def front(*args, **kwargs):
+        while _put_back:
+            names, name, present, former = _put_back.pop()
+            if names.get(name) is present:
+                names[name] = former
+        run_all()
+        prepare()
+        return function(*args, **kwargs)
+
+    front.__wrapped__ = function
+    front.__name__ = function.__name__
+    front.__qualname__ = function.__qualname__
+    front.__doc__ = function.__doc__
+    front.__module__ = "os"
+    return front
