@@ -46,13 +46,14 @@ def untouched(place, *names, module=None):
     return all(getattr(getattr(place, name), "__globals__", None) is names_there for name in names)
 
 
-#: What the standard library's child has run before it comes to the program.  What is in C and built in is left out.
+#: What the standard library's child has run before it comes to the program.
 _LATE = (
-    "_posixsubprocess", "_socket", "_struct", "array", "collections", "contextlib", "enum", "fcntl", "functools", "importlib",
-    "importlib._abc", "importlib.machinery", "importlib.util", "keyword", "math", "multiprocessing.reduction",
-    "multiprocessing.resource_tracker", "multiprocessing.spawn", "operator", "pickle", "pkgutil", "re", "reprlib", "runpy", "select",
-    "selectors", "signal", "socket", "struct", "subprocess", "types", "warnings",
-    *(("locale",) if sys.version_info >= (3, 11) else ("sre_compile", "sre_constants", "sre_parse")),
+    "_locale", "_operator", "_posixsubprocess", "_socket", "_sre", "_struct", "array", "collections", "contextlib", "enum", "errno",
+    "fcntl", "functools", "importlib", "importlib._abc", "importlib.machinery", "importlib.util", "keyword", "math",
+    "multiprocessing.reduction", "multiprocessing.resource_tracker", "multiprocessing.spawn", "operator", "pickle", "pkgutil", "re",
+    "reprlib", "runpy", "select", "selectors", "signal", "socket", "struct", "subprocess", "types", "warnings",
+    *(("locale", "re._casefix", "re._compiler", "re._constants", "re._parser") if sys.version_info >= (3, 11) else
+      ("sre_compile", "sre_constants", "sre_parse")),
 )
 
 
@@ -80,6 +81,10 @@ def _import_needed(path):
         import multiprocessing.util  # noqa: F401
     finally:
         begun(_LATE)
+    if not os.path.exists(os.path.join(os.path.dirname(os.__file__), "collections", "abc.py")):
+        # Else only collections makes it, which the import system has run too late.
+        sys.modules.setdefault("collections.abc", sys.modules["_collections_abc"])
+        after("collections", lambda collections: vars(collections).setdefault("abc", sys.modules["collections.abc"]))
     hold("multiprocessing.reduction", "copyreg")  # which is destroyed later for it
     # Nothing may keep a module, but by its name: in the end it would not be destroyed when the standard library's is.
     after("subprocess", lambda subprocess: _replace("multiprocessing.util", _args_from_interpreter_flags, subprocess))

@@ -167,7 +167,7 @@ def _run(module, name):
     try:
         spec = _find(name)
         made = module_from_spec(spec)
-        if isinstance(spec.loader, ExtensionFileLoader):  # these are where the interpreter makes them
+        if spec.loader is BuiltinImporter or isinstance(spec.loader, ExtensionFileLoader):  # where the interpreter makes it
             spec.loader.exec_module(made)
             contents.update(vars(made))
             if sys.modules.get(name) is module:
