@@ -1,7 +1,7 @@
 """What a child process runs before the program's own.
 
-A spawned process gets its code from its parent and runs it before it has imported anything: it imports nothing of this
-package, and of the standard library only what every child needs.
+A spawned process gets its code from its parent, together with that of :mod:`mpfast._late`, and runs it before it has imported
+anything: it imports nothing else of this package, and of the standard library runs only what every child needs.
 """
 import os
 import sys
@@ -57,10 +57,10 @@ _LATE = (
 )
 
 
-def _import_needed(path):
+def _import_needed(path, pickles):
     """Import what a process object needs, without what that imports but needs only later, if at all.
 
-    path: where modules are searched, a list of directories.
+    path: where modules are searched, a list of directories.  pickles: whether it is read from pickles.
     """
     import _functools
     import _signal
@@ -70,17 +70,19 @@ def _import_needed(path):
         return _args_from_interpreter_flags()
 
     numbers = {name: int(value) for name, value in vars(_signal).items() if name[:3] == "SIG" and "_" not in name}
-    begin(_LATE, path, {
+    late = _LATE if pickles else (*_LATE, "_compat_pickle", "_pickle", "copyreg")
+    begin(late, path, {
         "signal": numbers, "functools": {"partial": _functools.partial}, "types": {"GenericAlias": type(list[int])},
         "subprocess": {"_args_from_interpreter_flags": _args_from_interpreter_flags}})
     try:
-        import _pickle  # noqa: F401
+        if pickles:
+            import _pickle  # noqa: F401
 
         import multiprocessing.context
         import multiprocessing.process
         import multiprocessing.util  # noqa: F401
     finally:
-        begun(_LATE)
+        begun(late)
     if not os.path.exists(os.path.join(os.path.dirname(os.__file__), "collections", "abc.py")):
         # Else only collections makes it, which the import system has run too late.
         sys.modules.setdefault("collections.abc", sys.modules["_collections_abc"])
@@ -118,7 +120,7 @@ def main(data, parent, tracker, core, follow, is_worker):
     collecting = gc.isenabled()
     gc.disable()
     is_frozen = _is_bare()
-    _import_needed(_absolute(sys.path))
+    _import_needed(_absolute(sys.path), not is_worker)
     after("multiprocessing.resource_tracker", lambda resource_tracker: adopt_tracker(resource_tracker, tracker))
     callbacks = _count_callbacks()
     if is_frozen:

@@ -433,12 +433,21 @@ get_set(struct reader *r, bool frozen, bool shared, size_t distance)
     return set;
 }
 
+/* As an unpickler finds it. */
+static PyObject *
+import_name(PyObject *module, PyObject *name)
+{
+    PyObject *m = PyImport_Import(module);
+    PyObject *found = m ? PyObject_GetAttr(m, name) : NULL;
+    Py_XDECREF(m);
+    return found;
+}
+
 static PyObject *
 find_name(struct reader *r, PyObject *module, PyObject *name)
 {
     PyObject *found = NULL, *m;
-    const struct mpf_imports *im = mpf_imports_get(r->codec);
-    if (!im || PySys_Audit("pickle.find_class", "OO", module, name) < 0)
+    if (PySys_Audit("pickle.find_class", "OO", module, name) < 0)
         return NULL;
     m = mpf_imports_module(module);
     if (!m && r->codec->import && r->codec->import(r->codec->import_context, module) < 0)
@@ -447,7 +456,7 @@ find_name(struct reader *r, PyObject *module, PyObject *name)
         found = Py_XNewRef(PyDict_GetItemWithError(PyModule_GetDict(m), name));
     Py_XDECREF(m);
     if (!found && !PyErr_Occurred())
-        found = PyObject_CallFunctionObjArgs(im->find_class, module, name, NULL);
+        found = import_name(module, name);
     return found;
 }
 

@@ -84,8 +84,9 @@ PyObject *
 mpf_codec_reject(struct mpf_codec *codec, const char *why)
 {
     const struct mpf_imports *im = mpf_imports_get(codec);
-    if (im)
-        PyErr_Format(im->unpickling_error, "not a message of mpfast: %s", why);
+    const struct mpf_pickles *pickles = im ? mpf_pickles_get(im) : NULL;
+    if (pickles)
+        PyErr_Format(pickles->unpickling_error, "not a message of mpfast: %s", why);
     return NULL;
 }
 

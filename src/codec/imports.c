@@ -3,7 +3,7 @@
  *
  * Layout: no shared memory.
  *
- * States: of a codec: without imports -> with imports, once, by whichever thread is first.
+ * States: of a codec: without imports -> with imports -> with what pickling needs, each once, by whichever thread is first.
  *
  * Invariants: constant once published.
  *
@@ -21,21 +21,6 @@ import_attribute(const char *module, const char *name)
     PyObject *value = m ? PyObject_GetAttrString(m, name) : NULL;
     Py_XDECREF(m);
     return value;
-}
-
-/* The find_class of an unpickler that has nothing to read. */
-static PyObject *
-new_find_class(void)
-{
-    PyObject *type = import_attribute("_pickle", "Unpickler"), *bytes_io = import_attribute("io", "BytesIO");
-    PyObject *file = bytes_io ? PyObject_CallNoArgs(bytes_io) : NULL;
-    PyObject *unpickler = type && file ? PyObject_CallOneArg(type, file) : NULL;
-    PyObject *find_class = unpickler ? PyObject_GetAttrString(unpickler, "find_class") : NULL;
-    Py_XDECREF(type);
-    Py_XDECREF(bytes_io);
-    Py_XDECREF(file);
-    Py_XDECREF(unpickler);
-    return find_class;
 }
 
 /* Whether a new process has no way to import __main__: it has neither a name nor a file. */
@@ -74,16 +59,57 @@ fill(struct mpf_imports *im)
                    (im->str_extra = PyUnicode_InternFromString("_extra_reducers")) &&
                    (im->str_table = PyUnicode_InternFromString("dispatch_table")) &&
                    (im->pickler_kwnames = new_names("protocol", "buffer_callback")) &&
-                   (im->loads_kwnames = new_names("buffers", NULL)) &&
-                   (im->copyreg_table = import_attribute("copyreg", "dispatch_table")) &&
-                   (im->pickler_type = im->main_is_private ? import_attribute("mpfast._by_value", "PrivateMainPickler")
-                                                           : import_attribute("_pickle", "Pickler")) &&
-                   (im->pickling_error = import_attribute("_pickle", "PicklingError")) &&
-                   (im->unpickling_error = import_attribute("_pickle", "UnpicklingError")) &&
-                   (im->loads = import_attribute("_pickle", "loads")) && (im->find_class = new_find_class()) &&
-                   (im->sink_type = mpf_sink_new_type())
+                   (im->loads_kwnames = new_names("buffers", NULL)) && (im->sink_type = mpf_sink_new_type())
                ? 0
                : -1;
+}
+
+static int
+fill_pickles(struct mpf_pickles *pickles, bool main_is_private)
+{
+    return (pickles->copyreg_table = import_attribute("copyreg", "dispatch_table")) &&
+                   (pickles->pickler_type = main_is_private ? import_attribute("mpfast._by_value", "PrivateMainPickler")
+                                                            : import_attribute("_pickle", "Pickler")) &&
+                   (pickles->pickling_error = import_attribute("_pickle", "PicklingError")) &&
+                   (pickles->unpickling_error = import_attribute("_pickle", "UnpicklingError")) &&
+                   (pickles->loads = import_attribute("_pickle", "loads"))
+               ? 0
+               : -1;
+}
+
+#define EACH_PICKLE(DO) \
+    DO(pickles->copyreg_table) DO(pickles->pickler_type) DO(pickles->loads) DO(pickles->pickling_error) \
+    DO(pickles->unpickling_error)
+
+static void
+free_pickles(struct mpf_pickles *pickles)
+{
+#define DROP(object) Py_CLEAR(object);
+    if (pickles) {
+        EACH_PICKLE(DROP)
+    }
+    PyMem_RawFree(pickles);
+#undef DROP
+}
+
+const struct mpf_pickles *
+mpf_pickles_make(struct mpf_imports *im)
+{
+    struct mpf_pickles *pickles = PyMem_RawCalloc(1, sizeof *pickles), *first = NULL;
+    if (!pickles) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    if (fill_pickles(pickles, im->main_is_private) < 0) {
+        free_pickles(pickles);
+        return NULL;
+    }
+    /* Release: pairs with the acquire in mpf_pickles_get. The imports may have let another thread come first. */
+    if (!__atomic_compare_exchange_n(&im->pickles, &first, pickles, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        free_pickles(pickles);
+        return first;
+    }
+    return pickles;
 }
 
 const struct mpf_imports *
@@ -107,10 +133,9 @@ mpf_imports_make(struct mpf_codec *codec)
 }
 
 /* The objects in it, to be visited or dropped alike. */
-#define EACH_OBJECT(DO)                                                                                                \
-    DO(im->copyreg_table) DO(im->pickler_type) DO(im->loads) DO(im->find_class) DO(im->pickling_error)                 \
-    DO(im->unpickling_error) DO(im->sink_type) DO(im->str_reduction) DO(im->str_dumps) DO(im->str_loads)               \
-    DO(im->str_extra) DO(im->str_table) DO(im->pickler_kwnames) DO(im->loads_kwnames)
+#define EACH_OBJECT(DO) \
+    DO(im->sink_type) DO(im->str_reduction) DO(im->str_dumps) DO(im->str_loads) DO(im->str_extra) DO(im->str_table) \
+    DO(im->pickler_kwnames) DO(im->loads_kwnames)
 
 void
 mpf_imports_free(struct mpf_imports *im)
@@ -119,6 +144,7 @@ mpf_imports_free(struct mpf_imports *im)
     if (!im)
         return;
     EACH_OBJECT(DROP)
+    free_pickles(im->pickles);
     PyMem_RawFree(im);
 #undef DROP
 }
@@ -130,6 +156,10 @@ mpf_imports_traverse(const struct mpf_imports *im, visitproc visit, void *arg)
     if (!im)
         return 0;
     EACH_OBJECT(VISIT)
+    struct mpf_pickles *pickles = im->pickles;
+    if (pickles) {
+        EACH_PICKLE(VISIT)
+    }
     return 0;
 #undef VISIT
 }

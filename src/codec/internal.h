@@ -62,14 +62,18 @@ mpf_raised_drop(struct mpf_raised *r)
     Py_XDECREF(r->value);
 }
 
-/* What the pickle path needs from Python modules: made by the first message that needs it, then constant. */
-struct mpf_imports {
-    PyObject *copyreg_table;   /* copyreg.dispatch_table */
-    bool main_is_private;      /* no other process can import __main__: an interactive session, -c, standard input */
-    PyObject *pickler_type;    /* _pickle.Pickler, or a subclass for a private __main__ */
-    PyObject *loads;           /* _pickle.loads */
-    PyObject *find_class;      /* of an Unpickler of our own */
+/* What pickling needs from Python modules, which a worker may never import: made when it is first needed, then constant. */
+struct mpf_pickles {
+    PyObject *copyreg_table; /* copyreg.dispatch_table */
+    PyObject *pickler_type;  /* _pickle.Pickler, or a subclass for a private __main__ */
+    PyObject *loads;         /* _pickle.loads */
     PyObject *pickling_error, *unpickling_error;
+};
+
+/* What the codec needs besides: made by the first message that needs it, then constant, but for `pickles`. */
+struct mpf_imports {
+    struct mpf_pickles *pickles; /* or NULL; set once */
+    bool main_is_private;        /* no other process can import __main__: an interactive session, -c, standard input */
     PyObject *sink_type;
     PyObject *str_reduction, *str_dumps, *str_loads, *str_extra, *str_table; /* interned */
     PyObject *pickler_kwnames, *loads_kwnames;
@@ -106,6 +110,17 @@ mpf_imports_get(struct mpf_codec *codec)
     return im ? im : mpf_imports_make(codec);
 }
 void mpf_imports_free(struct mpf_imports *im);
+
+/* Borrowed by the caller, or NULL with an exception set. */
+const struct mpf_pickles *mpf_pickles_make(struct mpf_imports *im);
+static inline const struct mpf_pickles *
+mpf_pickles_get(const struct mpf_imports *im)
+{
+    /* Pairs with the release in mpf_pickles_make. */
+    const struct mpf_pickles *pickles = __atomic_load_n(&im->pickles, __ATOMIC_ACQUIRE);
+    return pickles ? pickles : mpf_pickles_make((struct mpf_imports *)im);
+}
+
 int mpf_imports_traverse(const struct mpf_imports *im, visitproc visit, void *arg);
 
 /* New reference to the module of that name, or NULL, without an exception where it is not loaded. Waits, as an import would, for

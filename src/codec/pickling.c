@@ -103,20 +103,21 @@ table_add(PyObject *table, PyObject *from, struct snapshot *s)
 static int
 table_refresh(struct mpf_pickler *p, const struct mpf_imports *im, const struct mpf_forking *f)
 {
-    PyObject *extra = PyObject_GetAttr(f->pickler, im->str_extra);
+    const struct mpf_pickles *pickles = mpf_pickles_get(im);
+    PyObject *extra = pickles ? PyObject_GetAttr(f->pickler, im->str_extra) : NULL;
     int result = -1;
     if (!extra)
         return -1;
-    if (!PyDict_Check(extra) || !PyDict_Check(im->copyreg_table)) {
+    if (!PyDict_Check(extra) || !PyDict_Check(pickles->copyreg_table)) {
         PyErr_SetString(PyExc_TypeError, "a table of reducers is not a dict");
         goto done;
     }
-    if (snapshot_holds(&p->copyreg, im->copyreg_table) && snapshot_holds(&p->extra, extra)) {
+    if (snapshot_holds(&p->copyreg, pickles->copyreg_table) && snapshot_holds(&p->extra, extra)) {
         result = 0;
         goto done;
     }
     PyDict_Clear(p->table);
-    if (table_add(p->table, im->copyreg_table, &p->copyreg) == 0 && table_add(p->table, extra, &p->extra) == 0)
+    if (table_add(p->table, pickles->copyreg_table, &p->copyreg) == 0 && table_add(p->table, extra, &p->extra) == 0)
         result = 0;
     else
         snapshot_clear(&p->copyreg); /* the next time begins anew */
@@ -158,8 +159,11 @@ mpf_pickling_traverse(struct mpf_pickler *p, visitproc visit, void *arg)
 static struct mpf_pickler *
 pickler_new(const struct mpf_imports *im)
 {
-    struct mpf_pickler *p = PyMem_RawCalloc(1, sizeof *p);
+    const struct mpf_pickles *pickles = mpf_pickles_get(im);
+    struct mpf_pickler *p = pickles ? PyMem_RawCalloc(1, sizeof *p) : NULL;
     PyObject *pickler = NULL, *protocol;
+    if (!pickles)
+        return NULL;
     if (!p) {
         PyErr_NoMemory();
         return NULL;
@@ -169,7 +173,7 @@ pickler_new(const struct mpf_imports *im)
     p->table = PyDict_New();
     if (protocol && p->sink && p->table) {
         PyObject *args[] = {p->sink, protocol, p->sink};
-        pickler = PyObject_Vectorcall(im->pickler_type, args, 1, im->pickler_kwnames);
+        pickler = PyObject_Vectorcall(pickles->pickler_type, args, 1, im->pickler_kwnames);
     }
     if (pickler && PyObject_SetAttr(pickler, im->str_table, p->table) == 0) {
         p->dump = PyObject_GetAttrString(pickler, "dump");
@@ -302,7 +306,8 @@ mpf_pickling_encode(struct mpf_codec *codec, struct mpf_encoder *e, PyObject *ob
     if (!f || begin(e) < 0)
         return -1;
     if (dump(e, obj, im, f) < 0) {
-        if (!PyErr_ExceptionMatches(im->pickling_error) && !PyErr_ExceptionMatches(PyExc_AttributeError))
+        const struct mpf_pickles *pickles = __atomic_load_n(&im->pickles, __ATOMIC_ACQUIRE); /* as in mpf_pickles_get() */
+        if (!pickles || (!PyErr_ExceptionMatches(pickles->pickling_error) && !PyErr_ExceptionMatches(PyExc_AttributeError)))
             return -1;
         if (dump_by_value(e, obj, im, f) < 0)
             return -1;
@@ -395,7 +400,8 @@ current_loads(struct mpf_codec *codec, const struct mpf_imports *im)
     const struct mpf_forking *f = mpf_forking_if_loaded(codec, im);
     if (f)
         return PyObject_GetAttr(f->pickler, im->str_loads);
-    return PyErr_Occurred() ? NULL : Py_NewRef(im->loads);
+    const struct mpf_pickles *pickles = PyErr_Occurred() ? NULL : mpf_pickles_get(im);
+    return pickles ? Py_NewRef(pickles->loads) : NULL;
 }
 
 PyObject *
