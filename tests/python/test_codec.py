@@ -426,6 +426,16 @@ def test_function_by_reference():
     assert through(same) is same and through((same, Outer, [same]))[2][0] is same
 
 
+def test_a_module_is_found_by_the_name_that_it_has(tmp_path, monkeypatch):
+    # pickle takes this one, in its oldest protocols, for another name of subprocess.
+    (tmp_path / "commands.py").write_text("def f(): return 'of the program'")
+    monkeypatch.syspath_prepend(tmp_path)
+    from commands import f
+    message = core._encode(f)
+    monkeypatch.delitem(sys.modules, "commands")
+    assert core._decode(message)() == "of the program"
+
+
 def test_renamed_function_is_not_sent_as_another():
     def other():
         pass
