@@ -6,7 +6,7 @@ anything: it imports nothing else of this package, and of the standard library r
 import os
 import sys
 
-from mpfast._late import after, begin, begun, hold, is_late, run_before_leaving
+from mpfast._late import after, begin, begun, hold, is_late, run_before_leaving, run_imported
 
 
 def parent_sentinel(parent):
@@ -48,12 +48,13 @@ def untouched(place, *names, module=None):
 
 #: What the standard library's child has run before it comes to the program.
 _LATE = (
-    "_locale", "_operator", "_posixsubprocess", "_socket", "_sre", "_struct", "array", "collections", "contextlib", "enum", "errno",
-    "fcntl", "functools", "importlib", "importlib._abc", "importlib.machinery", "importlib.util", "keyword", "math",
+    "_locale", "_multiprocessing", "_operator", "_posixshmem", "_posixsubprocess", "_socket", "_sre", "_struct", "array",
+    "collections", "contextlib", "enum", "errno", "fcntl", "functools", "importlib", "importlib._abc", "importlib.machinery", "importlib.util", "keyword", "math",
     "multiprocessing.reduction", "multiprocessing.resource_tracker", "multiprocessing.spawn", "operator", "pickle", "pkgutil", "re",
     "reprlib", "runpy", "select", "selectors", "signal", "socket", "struct", "subprocess", "types", "warnings",
     *(("locale", "re._casefix", "re._compiler", "re._constants", "re._parser") if sys.version_info >= (3, 11) else
       ("sre_compile", "sre_constants", "sre_parse")),
+    *(("_typing", "typing") if (3, 11) <= sys.version_info < (3, 14) else ()),
 )
 
 
@@ -71,6 +72,10 @@ def _import_needed(path, pickles):
 
     numbers = {name: int(value) for name, value in vars(_signal).items() if name[:3] == "SIG" and "_" not in name}
     late = _LATE if pickles else (*_LATE, "_compat_pickle", "_pickle", "copyreg")
+    if sys.version_info < (3, 13):
+        late += "collections.abc",
+    else:
+        sys.modules.setdefault("collections.abc", sys.modules["_collections_abc"])
     begin(late, path, {
         "signal": numbers, "functools": {"partial": _functools.partial}, "types": {"GenericAlias": type(list[int])},
         "subprocess": {"_args_from_interpreter_flags": _args_from_interpreter_flags}})
@@ -83,11 +88,11 @@ def _import_needed(path, pickles):
         import multiprocessing.util  # noqa: F401
     finally:
         begun(late)
-    if not os.path.exists(os.path.join(os.path.dirname(os.__file__), "collections", "abc.py")):
-        # Else only collections makes it, which the import system has run too late.
-        sys.modules.setdefault("collections.abc", sys.modules["_collections_abc"])
-        after("collections", lambda collections: vars(collections).setdefault("abc", sys.modules["collections.abc"]))
+    after("collections", lambda collections: vars(collections).setdefault("abc", sys.modules["collections.abc"]))
     hold("multiprocessing.reduction", "copyreg")  # which is destroyed later for it
+    # As importlib has it.
+    sys.modules.setdefault("importlib._bootstrap", sys.modules["_frozen_importlib"])
+    sys.modules.setdefault("importlib._bootstrap_external", sys.modules["_frozen_importlib_external"])
     # Nothing may keep a module, but by its name: in the end it would not be destroyed when the standard library's is.
     after("subprocess", lambda subprocess: _replace("multiprocessing.util", _args_from_interpreter_flags, subprocess))
     run_before_leaving(os, _import_for_later)
@@ -135,6 +140,7 @@ def main(data, parent, tracker, core, follow, is_worker):
         nothing = is_frozen and _leaves_nothing(callbacks)
     finally:
         if not nothing:
+            run_imported()  # what is destroyed may use them
             gc.unfreeze()
     sys.exit(code)
 
@@ -253,6 +259,7 @@ def _take_over(preparation, make, followed, core):
     process.current_process()._inheriting = True
     try:
         prepare(preparation())
+        run_imported()  # before there are threads, signals and objects with an end that use them
         if followed is not None:
             _part("mpfast._core", core).follow_parent(followed)
         return make()
@@ -385,10 +392,19 @@ def code_of(path, is_ahead=False):
 
 
 def _compile_silently(source, path):
-    from warnings import catch_warnings, simplefilter
-    with catch_warnings(record=True) as warned:
-        simplefilter("always")
+    # Not by catch_warnings(): that has every warning forgotten that was shown once.
+    import warnings
+    warned = []
+    former = warnings._showwarnmsg_impl, warnings.showwarning
+    everything = ("always", None, Warning, None, 0)
+    warnings.filters.insert(0, everything)
+    warnings._showwarnmsg_impl = warned.append
+    warnings.showwarning = warnings._showwarning_orig
+    try:
         code = compile(source, path, "exec", dont_inherit=True)
+    finally:
+        warnings._showwarnmsg_impl, warnings.showwarning = former
+        warnings.filters.remove(everything)
     return None if warned else code
 
 

@@ -151,13 +151,13 @@ def after(name, function):
 def run(module):
     """Have *module* run, unless it has.  Raises what that raises, ModuleNotFoundError where it is not to be found."""
     name = _name(module)
+    package = sys.modules.get(name.rpartition(".")[0])
+    if is_late(package) and not _is_running_here(package):
+        run(package)  # which may need this one: it has to be first
     with _ModuleLockManager(name):
         if not is_late(module) or name in _running:
             return
         _run(module, name)
-        functions = _afterwards.pop(name, ())
-    for function in functions:
-        function(module)
 
 
 def _run(module, name):
@@ -167,11 +167,11 @@ def _run(module, name):
     try:
         spec = _find(name)
         made = module_from_spec(spec)
-        if spec.loader is BuiltinImporter or isinstance(spec.loader, ExtensionFileLoader):  # where the interpreter makes it
-            spec.loader.exec_module(made)
+        if spec.loader is BuiltinImporter or isinstance(spec.loader, ExtensionFileLoader):
+            spec.loader.exec_module(made)  # where the interpreter has made it
             contents.update(vars(made))
-            if sys.modules.get(name) is module:
-                sys.modules[name] = made
+            if sys.modules.get(name) is made:
+                sys.modules[name] = module
         else:
             contents.update(vars(made))
             spec._initializing = True  # who imports it meanwhile waits
@@ -179,7 +179,10 @@ def _run(module, name):
                 spec.loader.exec_module(module)
             finally:
                 spec._initializing = False
+        for function in _afterwards.get(name, ()):
+            function(module)  # before other threads see it
         _set(module, "__class__", _Plain)
+        _afterwards.pop(name, None)
     except BaseException:
         contents.clear()
         contents.update(former)
@@ -198,14 +201,28 @@ def _find(name):
     raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
+def run_imported():
+    """Have the late modules run that the program's modules have imported."""
+    library = sys.stdlib_module_names
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] not in library and isinstance(module, _Plain):
+            for value in list(_get(module, "__dict__").values()):
+                if is_late(value):
+                    _run_if_possible(value)
+
+
 def run_all():
     """Have every late module run that can be."""
     for module in list(sys.modules.values()):
         if is_late(module):
-            try:
-                run(module)
-            except ImportError:
-                pass
+            _run_if_possible(module)
+
+
+def _run_if_possible(module):
+    try:
+        run(module)
+    except ImportError:
+        pass
 
 
 def run_before_leaving(place, prepare):

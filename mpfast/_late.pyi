@@ -9,5 +9,6 @@ begun: Any
 hold: Any
 after: Any
 run: Any
+run_imported: Any
 run_all: Any
 run_before_leaving: Any

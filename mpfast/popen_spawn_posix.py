@@ -5,6 +5,7 @@ from ._mirror import mirror
 mirror(__name__)
 
 if hasattr(_popen_fork, "watching"):
+    import copyreg
     import functools
     import io
     import marshal
@@ -109,8 +110,8 @@ names['main'](f, %d, %d, %r, %r, %r)
         """What a child makes the worker of a pool from, without pickling; None for any other process, and where it needs that."""
         state = vars(process_obj).copy()
         crew, *arguments = state.pop("_args", None) or (None,)
-        if (type(process_obj) not in (_context.SpawnProcess, _own_context.SpawnProcess) or state.pop("_target") is not _crew_worker.work or
-                type(crew) is not _core.Crew or not _is_pickled_as_ever()):
+        if (type(process_obj) not in _REDUCES or state.pop("_target") is not _crew_worker.work or
+                type(crew) is not _core.Crew or not _is_pickled_as_ever(type(process_obj))):
             return None
         state["_config"] = config = dict(state["_config"])
         authkey = config.pop("authkey")
@@ -123,13 +124,17 @@ names['main'](f, %d, %d, %r, %r, %r)
             set_spawning_popen(None)
 
 
-    def _is_pickled_as_ever():
-        """Whether no program has a say in how process objects are pickled."""
+    def _is_pickled_as_ever(cls):
+        """Whether no program has a say in how process objects of the class *cls* are pickled."""
         pickler = reduction.ForkingPickler
-        return _child.untouched(reduction, "dump") and (pickler.__module__, pickler.__qualname__) == ("multiprocessing.reduction",
-                                                                                                     "ForkingPickler")
+        return (_child.untouched(reduction, "dump") and
+                (pickler.__module__, pickler.__qualname__) == ("multiprocessing.reduction", "ForkingPickler") and
+                cls not in pickler._extra_reducers and cls not in copyreg.dispatch_table and
+                (cls.__reduce_ex__, cls.__reduce__, getattr(cls, "__getstate__", None)) == _REDUCES.get(cls))
 
 
+    _REDUCES = {cls: (cls.__reduce_ex__, cls.__reduce__, getattr(cls, "__getstate__", None))
+                for cls in (_context.SpawnProcess, _own_context.SpawnProcess)}
     _marshalled_main: dict = {}  # path -> (code, what a child gets)
 
 

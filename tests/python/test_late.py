@@ -96,6 +96,39 @@ FUNCTIONS = {
             if name in ("signal", "socket", "importlib.util"):
                 print(name, module.__name__, module.__file__, module.__spec__.origin, len(dir(module)) > 5, module)
     """,
+    "all modules, each asked for something": """
+        before = set(sys.modules)
+        for module in list(sys.modules.values()):
+            getattr(module, "__file__", None)
+        print(sorted(name for name in set(sys.modules) - before if not name.startswith("typing.")))
+    """,
+    "parts of a package first": """
+        sys.modules["collections"].abc.Mapping
+        if "re._parser" in sys.modules:
+            from re._parser import parse
+            from re._constants import error
+            print(parse("a"), error)
+        from importlib.util import find_spec
+        print(find_spec("os").name)
+    """,
+    "modules in C": """
+        import importlib, math, select
+        from unittest import mock
+        print(sys.modules["math"] is math, sys.modules["select"] is select)
+        with mock.patch("math.sqrt", return_value=42):
+            print(math.sqrt(4))
+        print(importlib.reload(math) is math, math.sqrt(4))
+    """,
+    "an object that is destroyed in the end": """
+        import math, re, signal, socket, struct, subprocess, types
+        used = math, re, signal, socket, struct, subprocess, types
+        globals().update((module.__name__, module) for module in used)
+        class Last:
+            def __del__(self, write=os.write, used=used):
+                math, re, signal, socket, struct, subprocess, types = used
+                write(1, repr((math.sqrt(4), signal.SIGTERM, struct.calcsize("i"), subprocess.PIPE)).encode())
+        globals()["last"] = Last()
+    """,
     "threads at once": """
         import threading
         names = ["selectors", "socket", "subprocess", "pickle", "signal", "struct", "enum", "array"]
@@ -176,6 +209,68 @@ if __name__ == "__main__":
 def test_each_process_warns_of_the_main_module(same, method):
     outcome = same(WARNS.format(method=method))
     assert outcome.stderr.count("SyntaxWarning") == 3 or method == "forkserver"  # from 3.14 on its server runs the main module
+
+
+@native
+def test_a_warning_that_was_shown_is_not_shown_again(same):
+    outcome = same("""
+import multiprocessing
+import warnings
+
+def f():
+    pass
+
+def warn():
+    warnings.warn("once")
+
+if __name__ == "__main__":
+    for _ in range(2):
+        warn()
+        process = multiprocessing.get_context("spawn").Process(target=f)
+        process.start()
+        process.join()
+""")
+    assert outcome.stderr.count("UserWarning") == 1
+
+
+@native
+def test_a_child_has_one_resource_tracker(same):
+    same("""
+import multiprocessing
+import threading
+
+def make(barrier, names):
+    from multiprocessing.shared_memory import SharedMemory
+    barrier.wait()
+    memory = SharedMemory(create=True, size=10)
+    memory.close()
+    names.append(memory.name)
+
+def f(queue):
+    import multiprocessing.shared_memory
+    barrier, names = threading.Barrier(8), []
+    threads = [threading.Thread(target=make, args=(barrier, names)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    queue.put(names)
+
+if __name__ == "__main__":
+    from multiprocessing.shared_memory import SharedMemory
+    context = multiprocessing.get_context("spawn")
+    for _ in range(3):
+        queue = context.SimpleQueue()
+        process = context.Process(target=f, args=(queue,))
+        process.start()
+        names = queue.get()
+        process.join()
+        for name in names:
+            memory = SharedMemory(name)
+            memory.close()
+            memory.unlink()
+    print("fine")
+""")
 
 
 @native
