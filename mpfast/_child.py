@@ -133,14 +133,16 @@ def main(data, parent, tracker, core, follow, is_worker):
     if collecting:
         gc.enable()
     sentinel = parent_sentinel(parent)
-    nothing = False
+    process, nothing = None, False
     try:
         process = (_load_worker if is_worker else load)(data, parent if follow else None, core)
         code = process._bootstrap(sentinel)
         nothing = is_frozen and _leaves_nothing(callbacks)
     finally:
         if not nothing:
-            run_imported()  # what is destroyed may use them
+            # What is destroyed may use them.  The main module's functions have another namespace than that.
+            target = vars(process).get("_target") if process is not None else None
+            run_imported(*[target.__globals__] if type(target) is type(main) else [])
             gc.unfreeze()
     sys.exit(code)
 

@@ -201,14 +201,15 @@ def _find(name):
     raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
-def run_imported():
-    """Have the late modules run that the program's modules have imported."""
+def run_imported(*namespaces):
+    """Have the late modules run that the program's modules have imported, and what is in *namespaces*, dicts."""
     library = sys.stdlib_module_names
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] not in library and isinstance(module, _Plain):
-            for value in list(_get(module, "__dict__").values()):
-                if is_late(value):
-                    _run_if_possible(value)
+    own = [_get(module, "__dict__") for name, module in list(sys.modules.items())
+           if name.partition(".")[0] not in library and isinstance(module, _Plain)]
+    for names in *own, *namespaces:
+        for value in list(names.values()):
+            if is_late(value):
+                _run_if_possible(value)
 
 
 def run_all():
