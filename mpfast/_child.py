@@ -49,12 +49,15 @@ def untouched(place, *names, module=None):
 #: What the standard library's child has run before it comes to the program.
 _LATE = (
     "_locale", "_multiprocessing", "_operator", "_posixshmem", "_posixsubprocess", "_socket", "_sre", "_struct", "array",
-    "collections", "contextlib", "enum", "errno", "fcntl", "functools", "importlib", "importlib._abc", "importlib.machinery", "importlib.util", "keyword", "math",
-    "multiprocessing.reduction", "multiprocessing.resource_tracker", "multiprocessing.spawn", "operator", "pickle", "pkgutil", "re",
-    "reprlib", "runpy", "select", "selectors", "signal", "socket", "struct", "subprocess", "types", "warnings",
+    "collections", "contextlib", "enum", "errno", "fcntl", "functools", "importlib", "importlib._abc", "importlib.machinery",
+    "importlib.util", "keyword", "math", "multiprocessing.reduction", "multiprocessing.resource_tracker", "multiprocessing.spawn",
+    "operator", "pickle", "pkgutil", "re", "reprlib", "runpy", "select", "selectors", "signal", "socket", "struct", "subprocess",
+    "types", "warnings",
     *(("locale", "re._casefix", "re._compiler", "re._constants", "re._parser") if sys.version_info >= (3, 11) else
       ("sre_compile", "sre_constants", "sre_parse")),
     *(("_typing", "typing") if (3, 11) <= sys.version_info < (3, 14) else ()),
+    *(("_json", "base64", "binascii", "json", "json.decoder", "json.encoder", "json.scanner") if sys.version_info >= (3, 14)
+      else ()),
 )
 
 
