@@ -70,10 +70,14 @@ class Module(_Plain):  # type: ignore[misc, valid-type]
         _Plain.__delattr__(self, name)
 
     def __dir__(self):
+        if _is_running_here(self):
+            return _Plain.__dir__(self)
         run(self)
         return dir(self)
 
     def __repr__(self):
+        if _is_running_here(self):
+            return _Plain.__repr__(self)
         run(self)
         return repr(self)
 
@@ -205,7 +209,7 @@ def run_imported(*namespaces):
     """Have the late modules run that the program's modules have imported, and what is in *namespaces*, dicts."""
     library = sys.stdlib_module_names
     own = [_get(module, "__dict__") for name, module in list(sys.modules.items())
-           if name.partition(".")[0] not in library and isinstance(module, _Plain)]
+           if name.partition(".")[0] not in library and issubclass(type(module), _Plain)]
     for names in *own, *namespaces:
         for value in list(names.values()):
             if is_late(value):

@@ -444,6 +444,12 @@ def test_what_has_it_run(late, use):
     assert not _late.is_late(module)
 
 
+def test_it_can_look_at_itself_while_it_runs(late):
+    module = late("import sys\nitself = sys.modules[__name__]\nseen = repr(itself), dir(itself), itself.__name__\nitself.more = 1")
+    _late.begun(["late_module"])
+    assert "late_module" in module.seen[0] and "itself" in module.seen[1] and module.more == 1
+
+
 def test_what_is_set_before_it_runs_stays(late):
     module = late("value = other = 1")
     _late.begun(["late_module"])
