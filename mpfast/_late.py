@@ -8,14 +8,16 @@ States of a module:
     late     its class is Module; what it was given is in it
     running  in one thread, which sees it as it is; others wait for the import system's lock of its name
     plain    it has run, and is a module like any other
-One that fails to run is late again.
+One that fails to run is late again, and so is, in a forked child, one that another thread was running.
 
 This file is also run as ``mpfast._late`` in children that have not imported this package.
 """
 import sys
-from _frozen_importlib import BuiltinImporter, FrozenImporter, ModuleSpec, _ModuleLockManager, module_from_spec
+from _frozen_importlib import (BuiltinImporter, FrozenImporter, ModuleSpec, _module_locks, _ModuleLockManager,
+                               module_from_spec)
 from _frozen_importlib_external import ExtensionFileLoader, PathFinder
 from _thread import get_ident
+from posix import register_at_fork
 
 _Plain = type(sys)
 _get = _Plain.__getattribute__
@@ -24,6 +26,7 @@ _set = _Plain.__setattr__
 _path: list = []  # where modules are searched
 _given: dict = {}  # name -> what a module has before it has run, while others are imported that look at no more than that
 _running: dict = {}  # name -> thread
+_begun: dict = {}  # name of what is running -> (module, what was in it before)
 _afterwards: dict = {}  # name -> functions to be called with the module when it has run
 _put_back: list = []  # (namespace, name, function in front, function)
 
@@ -107,6 +110,7 @@ def begin(names, path, given):
     path: where they are searched, a list of directories.  given: name -> dict, what is in a module until begun().
     """
     _path[:] = path
+    register_at_fork(after_in_child=_begin_again)
     for name in names:
         if name not in sys.modules:
             module = sys.modules[name] = Module(name)
@@ -167,6 +171,7 @@ def run(module):
 def _run(module, name):
     contents = _get(module, "__dict__")
     former = dict(contents)
+    _begun[name] = module, former
     _running[name] = get_ident()
     try:
         spec = _find(name)
@@ -192,7 +197,23 @@ def _run(module, name):
         contents.update(former)
         raise
     finally:
-        del _running[name]
+        del _running[name], _begun[name]
+
+
+def _begin_again():
+    """In a forked child: nobody goes on with what other threads were running, nor lets go of their locks."""
+    here = {name for name, thread in _running.items() if thread == get_ident()}
+    for name in [name for name in _running if name not in here]:
+        module, former = _begun[name]
+        del _running[name], _begun[name]
+        if is_late(module):
+            contents = _get(module, "__dict__")
+            contents.clear()
+            contents.update(former)
+            sys.modules[name] = module
+    for name in list(_module_locks):
+        if name not in here and is_late(sys.modules.get(name)):
+            del _module_locks[name]
 
 
 def _find(name):

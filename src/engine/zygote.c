@@ -51,7 +51,6 @@
 #define TOLD 0x6d706674u /* text follows */
 #define KERNEL_FDS 253
 #define SPARES_MAX 4
-#define SLICE_NS (1000 * 1000) /* who has the CPU for longer does not only want it for a moment */
 
 struct request {
     uint32_t magic;
@@ -321,7 +320,7 @@ static void give_way(void)
         return;
     int64_t before = mpf_clock_now();
     sched_yield();
-    crowded = mpf_clock_now() - before > SLICE_NS;
+    crowded = mpf_clock_now() - before > MPF_CLOCK_SLICE_NS;
 }
 
 /* Asked after every few pages. */

@@ -28,7 +28,6 @@
 #define GRACE_TURNS 32
 #define PAUSES 4
 #define CLOCK_TURNS 16
-#define SLICE_NS (1000 * 1000) /* a yield that takes longer went to somebody who wants the CPU for as long as he gets it */
 #define CROWDED_NS (50 * 1000 * 1000)
 
 static _Atomic uint32_t sites[SITES]; /* score stored as its distance from SCORE_START, so that zero is the start */
@@ -96,7 +95,7 @@ bool mpf_spin_next(struct mpf_spin *spin) {
         sched_yield();
         int64_t after = mpf_clock_now();
         spin->late = after >= spin->until;
-        if (after - before > SLICE_NS)
+        if (after - before > MPF_CLOCK_SLICE_NS)
             atomic_store_explicit(&crowded_until, after + CROWDED_NS, memory_order_relaxed);
         return true;
     }

@@ -1,5 +1,6 @@
 """Modules of the library in spawned children: there as in the standard library's children, but run only when they are used."""
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -495,6 +496,36 @@ def test_other_threads_see_it_whole(late):
         assert seen == [1, 1]
     finally:
         del sys.started, sys.go_on
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_child_does_not_wait_for_a_thread_it_has_not(late):
+    inner = late("value = 1", "late_inner")
+    module = late("import sys, late_inner; late_inner.value; sys.stop(); value = late_inner.value")
+    _late.begun(["late_inner", "late_module"])
+    started, go_on = threading.Event(), threading.Event()
+
+    def stop():
+        started.set()
+        go_on.wait(60)
+
+    sys.stop = stop
+    thread = threading.Thread(target=lambda: module.value)
+    thread.start()
+    assert started.wait(60)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.alarm(60)
+            sys.stop = int
+            os._exit(10 * module.value + inner.value)
+        finally:
+            os._exit(1)
+    go_on.set()
+    thread.join(60)
+    del sys.stop
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 11
+    assert module.value == 1
 
 
 def test_what_leaves_the_files_has_all_run_before(late):
