@@ -115,13 +115,28 @@ names['main'](f, %d, %d, %r, %r, %r)
             return None
         state["_config"] = config = dict(state["_config"])
         authkey = config.pop("authkey")
+        preparation = _preparation_data(process_obj, True)
+        if "authkey" in preparation:
+            preparation["authkey"] = bytes(preparation["authkey"])
         set_spawning_popen(popen)
         try:
-            return marshal.dumps((_preparation_data(process_obj, True), state, arguments, crew.__getstate__(), bytes(authkey)))
-        except ValueError:  # there is an object of another type in it
+            described = preparation, state, arguments, crew.__getstate__(), bytes(authkey)
+            return marshal.dumps(described) if _is_data(described) else None
+        except (RecursionError, ValueError):  # something is in itself
             return None
         finally:
             set_spawning_popen(None)
+
+
+    def _is_data(value):
+        """Whether marshal makes of *value* what pickle does: of what looks like bytes it makes bytes."""
+        kind = type(value)
+        if kind is dict:
+            return all(map(_is_data, value)) and all(map(_is_data, value.values()))
+        return kind in _ATOMS or (kind is tuple or kind is list) and all(map(_is_data, value))
+
+
+    _ATOMS = frozenset([bool, bytes, complex, float, int, str, type(None)])
 
 
     def _is_pickled_as_ever(cls):

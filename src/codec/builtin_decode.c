@@ -439,6 +439,10 @@ import_name(PyObject *module, PyObject *name)
 {
     PyObject *m = PyImport_Import(module);
     PyObject *found = m ? PyObject_GetAttr(m, name) : NULL;
+#if PY_VERSION_HEX < 0x030e0000
+    if (m && !found && PyErr_ExceptionMatches(PyExc_AttributeError))
+        PyErr_Format(PyExc_AttributeError, "Can't get attribute %R on %R", name, m); /* that is what people search for */
+#endif
     Py_XDECREF(m);
     return found;
 }

@@ -250,6 +250,52 @@ if __name__ == "__main__":
 
 
 @native
+def test_a_worker_gets_what_looks_like_bytes_as_it_is(same):
+    outcome = same("""
+import array
+import multiprocessing
+import sys
+
+def arguments(_):
+    return sys.argv[1:]
+
+if __name__ == "__main__":
+    for strange in bytearray(b"abc"), array.array("i", [1]), frozenset([1]), [b"x", (1, {"a": 1j})]:
+        sys.argv[1:] = ["a", strange, None]
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            print(pool.apply(arguments, (0,)))
+""")
+    assert outcome.stdout.startswith("['a', bytearray(b'abc'), None]\n")
+
+
+@native
+def test_what_a_child_does_not_have_is_named(same):
+    outcome = same("""
+import multiprocessing
+
+def get(queue):
+    for _ in range(2):
+        try:
+            print(queue.get())
+        except AttributeError as error:
+            print(error, error.name, type(error.obj))
+
+if __name__ == "__main__":
+    def mine():
+        pass
+    class Mine:
+        pass
+    queue = multiprocessing.get_context("spawn").SimpleQueue()
+    queue.put(mine)
+    queue.put(Mine)
+    process = multiprocessing.get_context("spawn").Process(target=get, args=(queue,))
+    process.start()
+    process.join()
+""")
+    assert "attribute 'Mine'" in outcome.stdout
+
+
+@native
 def test_a_child_has_one_resource_tracker(same):
     same("""
 import multiprocessing
