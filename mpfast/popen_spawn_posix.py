@@ -116,7 +116,7 @@ names['main'](f, %d, %d, %r, %r, %r)
         state["_config"] = config = dict(state["_config"])
         authkey = config.pop("authkey")
         preparation = _preparation_data(process_obj, True)
-        if "authkey" in preparation:
+        if isinstance(preparation.get("authkey"), bytes):  # of a class of its own, which the child makes of it again
             preparation["authkey"] = bytes(preparation["authkey"])
         set_spawning_popen(popen)
         try:
