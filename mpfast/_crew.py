@@ -49,28 +49,35 @@ def _delay(failures):
 class Worker:
     """A worker process in its slot of the crew."""
 
-    __slots__ = ("process", "slot", "descriptor", "stacks", "_own")
+    __slots__ = ("process", "slot", "descriptor", "stacks", "can_be_joined", "_own")
 
     def __init__(self, process, slot, stacks):
         self.process = process
         self.slot = slot
         self.stacks = stacks
         self.descriptor = -1
+        self.can_be_joined = False  # whether its join() waits even where the program has waited for the process itself
         self._own = False
 
     def watch(self):
         """Get a descriptor that tells of the end of the process, which has been started."""
         process = self.process
+        popen = getattr(process, "_popen", None)
+        if hasattr(popen, "_watch") and popen.method != "forkserver":
+            try:
+                self.descriptor = os.dup(popen.sentinel)  # a pidfd: the process may be waited for, and its number another's
+                self._own = self.can_be_joined = True
+                return
+            except OSError:
+                pass
         try:
             self.descriptor = process.sentinel
         except (AttributeError, ValueError):  # an interrupt has come between its start and its noting that
-            self.descriptor = getattr(getattr(process, "_popen", None), "sentinel", -1)
+            self.descriptor = getattr(popen, "sentinel", -1)
         if getattr(process, "_start_method", None) == "forkserver":
             return
         try:
-            # A pidfd that is there already is of this process for certain: the number may be another's by now.
-            watched = hasattr(getattr(process, "_popen", None), "_watch")
-            self.descriptor = os.dup(self.descriptor) if watched else os.pidfd_open(process.pid)
+            self.descriptor = os.pidfd_open(process.pid)
             self._own = True
         except (AttributeError, OSError, TypeError, ValueError):
             pass
@@ -121,6 +128,37 @@ class Death:
     def error(self, task=""):
         """A WorkerLostError about it and the *task* (str) that it ran."""
         return WorkerLostError(self.pid, self.exitcode, task, self.stacks)
+
+
+class _Latch:
+    """Is closed until it is opened, for good: a threading.Event that is made when somebody waits.
+
+    A finalizer may open it anywhere, in the midst of wait() too.
+    """
+
+    __slots__ = ("_lock", "_event", "_is_open")
+
+    def __init__(self):
+        self._lock = threading.RLock()
+        self._event = None
+        self._is_open = False
+
+    def open(self):
+        with self._lock:
+            self._is_open = True
+            if self._event is not None:
+                self._event.set()
+
+    def wait(self, timeout=None):
+        """Wait until it is open, for at most *timeout* seconds."""
+        with self._lock:
+            if self._is_open:
+                return
+            if self._event is None:
+                self._event = threading.Event()
+            if self._is_open:  # by a finalizer, just now
+                return
+        self._event.wait(timeout)
 
 
 class _WakeDescriptor:
@@ -181,10 +219,11 @@ class Supervisor:
         self._ident = None  # of the thread, while it runs
         self._starter = None  # and of the one that starts it
         self._terminated = False
-        self._over = threading.Event()  # it has run, or never will
+        self._over = _Latch()  # it has run, or never will
         self._watcher = None  # the _core.Watch, before there is a thread
         self._owner_pid = os.getpid()
         self._wake = _WakeDescriptor()
+        self.bells = [self._wake.number]  # descriptors that wake the thread, beside those of crew and workers
         self._later = collections.deque()
         self._overdue = set()  # ordinals of tasks whose workers were killed for taking too long
         self._unready = 0  # workers in a row that ended before they were ready
@@ -333,18 +372,17 @@ class Supervisor:
     def start_watching(self):
         """Have the thread started when there is something for it to do.  After the first workers are started."""
         try:
-            self._watcher = _native.core.Watch(tuple(self._watched()), self._start_watched)
+            descriptors = self.bells.copy()
+            for worker in self._by_process.values():
+                descriptors.append(worker.descriptor)
+            self._watcher = _native.core.Watch(tuple(descriptors), self._start_watched)
         except RuntimeError:  # another interpreter than the main one
             self.start_thread()
-
-    def _watched(self):
-        """Descriptors that have the thread started."""
-        return [self._wake.number, *(worker.descriptor for worker in self._by_process.values())]
 
     def _start_watched(self):
         self._starter = threading.get_ident()
         if self.state == TERMINATE:
-            self._over.set()
+            self._over.open()
             return
         try:
             self.start_thread()
@@ -394,7 +432,7 @@ class Supervisor:
             raise
         finally:
             self._poll = self._ident = None
-            self._over.set()
+            self._over.open()
 
     def _turn(self):
         """Sleep, then do what there is to do.  Returns whether to go on."""
@@ -417,8 +455,8 @@ class Supervisor:
 
     def _make_poll(self):
         poll = select.poll()
-        poll.register(self._wake.number, select.POLLIN)
-        poll.register(self.crew.fileno(), select.POLLIN)
+        for descriptor in (*self.bells, self.crew.fileno()):
+            poll.register(descriptor, select.POLLIN)
         with self._population:
             for worker in self._by_process.values():
                 if worker.descriptor < 0:
@@ -592,16 +630,20 @@ class Supervisor:
 
     def _end_workers(self):
         # Idle ones last: one that is woken may take this CPU for the whole of its end.
-        workers = sorted(self._by_process.values(), key=lambda worker: self.crew.worker(worker.slot)[1] == "idle")
+        idle, workers = [], []
+        for worker in self._by_process.values():
+            (idle if self.crew.worker(worker.slot)[1] == "idle" else workers).append(worker)
+        workers += idle
         for worker in workers:
             worker.process.terminate()
         self.crew.abandon()  # one that a handler of the program's keeps alive leaves after its task
         if self._watcher is not None and self._watcher.stop():
-            self._over.set()
+            self._over.open()
         else:
             self.wake()
         for worker in workers:
-            worker.ended()
+            if not worker.can_be_joined:
+                worker.ended()
             worker.process.join()
             if self._by_process.pop(worker.process, None) is not None:  # else a finalizer that ran in this thread has seen to it
                 for ordinal, *_ in self.crew.lost(worker.slot):

@@ -103,6 +103,7 @@ class ManagedSupervisor(PoolSupervisor):
 
     def start_watching(self):
         self._desk = self.make_desk()
+        self.bells.append(self._desk.descriptor)
         super().start_watching()
 
     # ---- results that others look at, too

@@ -1,7 +1,6 @@
 """The supervisor of a pool: it also tells those who want to hear of results."""
 import collections
 import os
-import select
 import sys
 import threading
 
@@ -120,14 +119,12 @@ class PoolSupervisor(Supervisor):
         with self._desk_lock:
             if self._desk is None:
                 self._desk = self.make_desk()
+                self.bells.append(self._desk.descriptor)
                 self.wake()
             return self._desk
 
     def make_desk(self):
         return Desk(self)
-
-    def _watched(self):
-        return super()._watched() if self._desk is None else [*super()._watched(), self._desk.descriptor]
 
     def _watch(self):
         try:
@@ -135,12 +132,6 @@ class PoolSupervisor(Supervisor):
         finally:
             if self._desk is not None:
                 self._desk.close()
-
-    def _make_poll(self):
-        poll = super()._make_poll()
-        if self._desk is not None:
-            poll.register(self._desk.descriptor, select.POLLIN)
-        return poll
 
     def _has_work(self):
         return bool(self.inputs or self._resolved) or super()._has_work()

@@ -92,9 +92,8 @@ class _Factories:
     def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, *,
              max_memory_per_child=None):
         """Returns a pool of *processes* workers (the number of CPUs by default); see :class:`mpfast.pool.Pool`."""
-        from .pool import Pool
-        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context(),
-                    max_memory_per_child=max_memory_per_child)
+        return _submodules.pool.Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context(),
+                                     max_memory_per_child=max_memory_per_child)
 
     def RawValue(self, typecode_or_type, *args):
         """Returns a shared ctypes object."""

@@ -27,7 +27,7 @@ if native("Crew") is not None:
     from . import _pool_machinery, _pool_results, context as _context
     from ._install import original
     from ._pool_compatible import Cache, TaskQueue
-    from ._pool_input import CALLER_BYTES, CALLER_TASKS, Input, cannot_block
+    from ._pool_input import CALLER_BYTES, CALLER_TASKS, Input, cannot_block, put_at_once
     from ._pool_supervisor import PoolSupervisor
 
     _StdlibPool = original(_stdlib.__name__, "Pool")
@@ -245,15 +245,18 @@ if native("Crew") is not None:
             result.expect_list(length, chunksize)
             if callback or error_callback:
                 result._set_callbacks(callback, error_callback, supervisor)
-            source = Input(supervisor, star, func, iterable, chunksize, result, task_timeout,
-                           lambda error: _fail(result, error))
+            source = supervisor, star, func, iterable, chunksize, result, task_timeout, lambda error: _fail(result, error)
+            if not put_at_once(*source):
+                self._read(Input(*source), iterable, waits)
+            if task_timeout is not None:
+                supervisor.wake()
+            return result
+
+        def _read(self, source, iterable, waits):
             if waits:
                 source.read_all()
             elif not cannot_block(iterable) or source.read(CALLER_TASKS, CALLER_BYTES):
                 source.read_in_background()
-            if task_timeout is not None:
-                supervisor.wake()
-            return result
 
         def imap(self, func, iterable, chunksize=1, *, buffersize=None, task_timeout=None, progress=False):
             """Returns an iterator over ``func(item)`` for the items of *iterable*, in their order.
@@ -295,8 +298,7 @@ if native("Crew") is not None:
             else:
                 if bar is not None:
                     result._attend(bar, None, 0)
-                if not cannot_block(iterable) or source.read(CALLER_TASKS, CALLER_BYTES):
-                    source.read_in_background()
+                self._read(source, iterable, False)
             if task_timeout is not None:
                 supervisor.wake()
             return result

@@ -147,55 +147,62 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
     class Popen(original("multiprocessing.popen_fork", "Popen")):
 
         def _launch(self, process_obj):
-            forked, place = _ahead.pop(_key(process_obj), ([], 0))
-            if not forked:
-                _fork([process_obj], _child.follows(process_obj), forked)
-            self.pid, self.sentinel = forked[place]
+            self.pid = None
+            _fork([process_obj], _child.follows(process_obj), [self])
             self.finalizer = Finalize(self, close_fds, (self.sentinel,))
 
 
     _Popen = Popen
     _PLACES = {_own_context.ForkProcess: (_own_context, sys.modules[__name__]), _context.ForkProcess: (_context, _stdlib)}
-    _ahead: dict = {}  # _key() of a process object that start_together() forks -> what _fork() gets, place; until it is started
-
-
-    def _key(process_obj):
-        return os.getpid(), id(process_obj)
 
 
     def start_together(processes, started):
-        """Call ``start()`` of each of *processes*, in their order, and append it to the list *started*.
+        """Do what ``start()`` of each of *processes*, in their order, does, and append it to the list *started*.
 
-        They are forked right behind each other: whatever the parent does between two forks it does on pages that are copied for
-        it, once more each time.  Returns False, and nothing is done, where a part of that is the program's own.
+        They are forked right behind each other, with all that can be done before that done: whatever the parent does behind a
+        fork it does on pages that are copied for it, once more each time.  Returns False, and nothing is done, where a part of
+        that is the program's own.
         """
-        if not all(map(_may_fork_ahead, processes)) or len(set(map(_child.follows, processes))) != 1:
+        follows = set(map(_child.follows, processes))
+        if len(follows) != 1 or not _may_fork_ahead(processes):
             return False
-        forked = []
         _util._flush_std_streams()
+        _process._cleanup()
+        children = _process._children
+        popens = [_Popen.__new__(_Popen) for _ in processes]
+        for popen in popens:
+            popen.returncode = popen.pid = None
         try:
-            _ahead.update((_key(process), (forked, place)) for place, process in enumerate(processes))
             try:
-                _fork(processes, _child.follows(processes[0]), forked)
-            finally:
-                for process in processes[:len(forked)]:
-                    process.start()
+                _fork(processes, follows.pop(), popens)
+            finally:  # those that are there, in this function: one that is called is a page or two more
+                for process, popen in zip(processes, popens):
+                    if popen.pid is None:
+                        break
+                    sentinel = popen.sentinel
+                    popen.finalizer = Finalize(popen, close_fds, (sentinel,))
+                    process._popen = popen
+                    process._sentinel = sentinel
+                    del process._target, process._args, process._kwargs
+                    children.add(process)
                     started.append(process)
         except BaseException:  # there is no other child to be had; or an interrupt, anywhere
-            _end_those_not_started(processes, forked, started)
+            _end_those_not_started(processes, popens, started)
             raise
         return True
 
 
-    def _end_those_not_started(processes, forked, started):
-        left = [_ahead.pop(_key(process), None) is not None for process in processes]
-        for process, (pid, sentinel), is_left in list(zip(processes, forked, left))[len(started):]:
-            if process.pid is not None:
+    def _end_those_not_started(processes, popens, started):
+        for process, popen in list(zip(processes, popens))[len(started):]:
+            if process._popen is popen:
+                _process._children.add(process)
                 started.append(process)
-            else:
-                _abandon(pid)
-                if is_left:  # else it is its Popen's
-                    os.close(sentinel)
+            elif popen.pid is not None:
+                _abandon(popen.pid)
+                if getattr(popen, "finalizer", None) is None:
+                    os.close(popen.sentinel)
+                else:
+                    popen.finalizer()
 
 
     def _abandon(pid):
@@ -206,10 +213,10 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
             pass  # somebody else has waited for it
 
 
-    def _may_fork_ahead(process):
-        """Whether nothing of how *process* is started is the program's own, and ``start()`` has no objection."""
-        cls = type(process)
-        if cls not in _PLACES or not {"start", "_Popen"}.isdisjoint(vars(process)):
+    def _may_fork_ahead(processes):
+        """Whether nothing of how *processes* are started is the program's own, and ``start()`` has no objection."""
+        cls = type(processes[0])
+        if cls not in _PLACES or not all(type(process) is cls and _is_plain(process) for process in processes):
             return False
         context, popens = _PLACES[cls]
         return (popens.Popen is _Popen and _child.untouched(cls, "start", module=_process) and
@@ -218,8 +225,13 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
                 _child.untouched(_util, "_flush_std_streams") and not _process.current_process()._config.get("daemon"))
 
 
-    def _fork(processes, follow, forked):
-        """Append to *forked* the pid and the sentinel of a child for each of the *processes*.  A child does not return."""
+    def _is_plain(process):
+        own = vars(process)
+        return "start" not in own and "_Popen" not in own and process._popen is None and process._parent_pid == os.getpid()
+
+
+    def _fork(processes, follow, popens):
+        """Fork a child for each of the *processes*, and give pid and sentinel to its Popen.  A child does not return."""
         parent = os.getpid()
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         intent = getattr(tracker, "_fork_intent", None)
@@ -228,12 +240,13 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
             if intent is not None:
                 intent.preserve_fd = True  # the child of a process shares its tracker, that of a bare fork does not
             try:
-                bootstrap.fork(os.fork, tuple(processes), own, follow, forked)
+                child = bootstrap.fork(os.fork, tuple(processes), own, follow, tuple(popens))
             finally:
                 if intent is not None:
                     intent.preserve_fd = False
-            if forked[-1][0] == 0:
-                _run(processes[len(forked) - 1], follow, parent, forked[-1][1])
+            if child is not None:
+                place, sentinel = child
+                _run(processes[place], follow, parent, sentinel)
         finally:
             if os.getpid() != parent:
                 os._exit(1)  # an interrupt: the program goes on in the parent alone

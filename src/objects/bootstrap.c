@@ -297,8 +297,8 @@ bootstrap_say_exit(struct bootstrap *b, PyObject *code)
     return result != NULL ? 0 : -1;
 }
 
-static int
-bootstrap_flush(struct bootstrap *b)
+int
+mpf_bootstrap_flush(struct bootstrap *b)
 {
     if (!IS_KNOWN(util, _flush_std_streams)) {
         return CALL(util, _flush_std_streams);
@@ -364,7 +364,7 @@ mpf_bootstrap_run(struct bootstrap *b, PyObject *process, PyObject *sentinel)
     Py_DECREF(attributes);
     PyObject *code = error == 0 ? PyLong_FromLong(0) : bootstrap_report(b, process, skipped);
     if (bootstrap_finally(b, bootstrap_join_threads) < 0 || (code != NULL && bootstrap_say_exit(b, code) < 0) ||
-        bootstrap_finally(b, bootstrap_flush) < 0) {
+        bootstrap_finally(b, mpf_bootstrap_flush) < 0) {
         Py_CLEAR(code);
     }
     return code;

@@ -3,14 +3,8 @@
  *
  * Why in C: after a fork every page that the parent writes to costs it a fault, too, and the child a copy; see bootstrap.c.
  *
- * Threads: threading's own hook after a fork cleans up after the threads that the child has not got. That is a function of
- * Python which touches some hundred and fifty pages. With one thread it leaves everything as it finds it, so for the time of
- * such a fork the function is given an empty body. (A hook cannot be taken away, and leaving it out for good would break the
- * forks that the program makes itself.)
- *
  * Invariants: no child without a descriptor to watch it: one is reserved before the fork, of /dev/null; the child can use it
- * for its standard input, for which its parent keeps streams ready, by descriptor. The hook has its own body whenever
- * other code of Python runs, but for what other hooks do during the fork.
+ * for its standard input, for which its parent keeps streams ready, by descriptor.
  *
  * Callers: Python code, attached to the interpreter.
  *
@@ -28,7 +22,6 @@
 #include "objects/errors.h"
 #include "platform/follow.h"
 #include "platform/process.h"
-#include "platform/watch.h"
 
 #define MOST_STREAMS 64
 
@@ -42,71 +35,6 @@ fork_ended(void)
     }
     close(ends[1]);
     return ends[0];
-}
-
-/* Whether all threads in a set of weak references are over, but for main. Their objects may live on: the hook has nothing to do
- * for them. */
-static bool
-fork_are_over(struct bootstrap *b, PyObject *references, PyObject *main)
-{
-    bool over = true;
-#if PY_VERSION_HEX >= 0x030D0000
-    (void)b;
-    (void)main;
-    over = PySet_GET_SIZE(references) == 1; /* what tells of an end there would have to be called */
-#else
-    PyObject *iterator = PyObject_GetIter(references), *reference;
-    while (over && iterator != NULL && (reference = PyIter_Next(iterator)) != NULL) {
-        PyObject *thread = PyWeakref_GetObject(reference); /* borrowed */
-        if (thread != NULL && thread != Py_None && thread != main) {
-            PyObject *stopped = PyObject_GetAttr(thread, b->str__is_stopped);
-            over = stopped == Py_True;
-            Py_XDECREF(stopped);
-        }
-        Py_DECREF(reference);
-    }
-    over = over && iterator != NULL && !PyErr_Occurred();
-    Py_XDECREF(iterator);
-#endif
-    return over;
-}
-
-/* Whether threading knows of the calling thread only, and of no other that might still be waited for. One that watches may start
- * another at any time, even in the midst of a fork: other hooks let it have its turn. */
-static bool
-fork_is_single_threaded(struct bootstrap *b)
-{
-    PyObject *active = GET(threading, _active), *limbo = GET(threading, _limbo), *all = GET(threading, _dangling);
-    if (mpf_watch_runs() || b->hook_body == NULL || active == NULL || limbo == NULL || all == NULL ||
-        !PyDict_CheckExact(active) || !PyDict_CheckExact(limbo) || PyDict_GET_SIZE(active) != 1 || PyDict_GET_SIZE(limbo) != 0 ||
-        !IS_KNOWN(threading, _start_new_thread) || !IS_KNOWN(threading, get_ident)) {
-        return false;
-    }
-    PyObject *references = PyObject_GetAttr(all, b->str_data);
-    bool single = references != NULL && PySet_CheckExact(references) &&
-                  fork_are_over(b, references, GET(threading, _main_thread));
-    Py_XDECREF(references);
-    PyObject *ident = single ? PyLong_FromUnsignedLong(PyThread_get_thread_ident()) : NULL;
-    PyObject *thread = ident != NULL ? PyDict_GetItemWithError(active, ident) : NULL;
-    Py_XDECREF(ident);
-    PyErr_Clear();
-    return thread != NULL && thread == GET(threading, _main_thread);
-}
-
-PyObject *
-mpf_bootstrap_is_single_threaded(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return PyBool_FromLong(fork_is_single_threaded((struct bootstrap *)self));
-}
-
-PyObject *
-mpf_bootstrap_skip_hook(PyObject *self, PyObject *skip)
-{
-    struct bootstrap *b = (struct bootstrap *)self;
-    if (b->hook_body != NULL && PyObject_SetAttr(b->hook, b->str___code__, skip == Py_True ? b->no_body : b->hook_body) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
 }
 
 /* Has a stream for the descriptor ready, as util._close_stdin() makes it, for every child to which it is passed. */
@@ -131,24 +59,14 @@ fork_prepare_stream(struct bootstrap *b, int fd)
 static pid_t
 fork_call(struct bootstrap *b, PyObject *function)
 {
-    bool skip = fork_is_single_threaded(b);
-    PyObject *result = NULL, *restored = NULL;
-    if (skip) {
-        PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, Py_True);
-        if (skipped == NULL) {
-            return -1;
-        }
-        Py_DECREF(skipped);
+    if (mpf_bootstrap_hooks_skip(b) < 0) {
+        return -1;
     }
-    result = PyObject_CallNoArgs(function);
+    PyObject *result = PyObject_CallNoArgs(function);
     pid_t pid = result != NULL ? (pid_t)PyLong_AsLong(result) : -1;
     Py_XDECREF(result);
-    if (skip) {
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
-        restored = mpf_bootstrap_skip_hook((PyObject *)b, Py_False);
-        PyErr_Restore(type, value, traceback);
-        Py_XDECREF(restored);
+    if (pid == 0) {
+        mpf_bootstrap_hooks_stand_in(b);
     }
     return pid;
 }
@@ -167,6 +85,14 @@ fork_watch_parent(pid_t parent)
     return fork_ended();
 }
 
+static void
+fork_end(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
 /* In the parent: the child's pidfd, or -errno, and there is no child. */
 static int
 fork_watch_child(pid_t pid)
@@ -176,9 +102,7 @@ fork_watch_child(pid_t pid)
         return fork_ended(); /* it has ended, and somebody else has waited for it */
     }
     if (fd < 0) {
-        kill(pid, SIGKILL);
-        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-            ;
+        fork_end(pid);
     }
     return fd;
 }
@@ -246,9 +170,39 @@ fork_begin(struct bootstrap *b, const struct fork_plan *plan, PyObject *process,
     return fd;
 }
 
-/* One more child, into the list `forked`. 1: this is it, to be run by the methods of its process; 0; -1 with an exception. */
+/* In the parent: the Popen gets its child. The pid comes last: a Popen that has it has all. 0 or -1 with an exception. */
 static int
-fork_one(struct bootstrap *b, const struct fork_plan *plan, PyObject *process, PyObject *forked)
+fork_tell(struct bootstrap *b, PyObject *popen, pid_t pid, int fd)
+{
+    PyObject *number = PyLong_FromLong((long)pid), *sentinel = PyLong_FromLong(fd);
+    int error = number != NULL && sentinel != NULL && PyObject_SetAttr(popen, b->str_sentinel, sentinel) == 0 &&
+                PyObject_SetAttr(popen, b->str_pid, number) == 0 ? 0 : -1;
+    Py_XDECREF(sentinel);
+    Py_XDECREF(number);
+    return error;
+}
+
+/* In the parent: its Popen gets the child, or that is ended. 0 or -1 with an exception. */
+static int
+fork_register(struct bootstrap *b, PyObject *popen, pid_t pid)
+{
+    int fd = fork_watch_child(pid);
+    if (fd < 0) {
+        mpf_errors_raise(fd);
+        return -1;
+    }
+    if (fork_tell(b, popen, pid, fd) < 0) {
+        fork_end(pid);
+        close(fd);
+        return -1;
+    }
+    return 0;
+}
+
+/* One more child. In the parent 0, or -1 with an exception; 1 in the child, which is to be run by the methods of its process, with
+ * the descriptor that tells of its parent's end. */
+static int
+fork_one(struct bootstrap *b, const struct fork_plan *plan, PyObject *process, PyObject *popen, int *sentinel)
 {
     int reserved = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (reserved < 0) {
@@ -256,52 +210,53 @@ fork_one(struct bootstrap *b, const struct fork_plan *plan, PyObject *process, P
         return -1;
     }
     pid_t pid = fork_prepare_stream(b, reserved) == 0 ? fork_call(b, plan->function) : -1;
-    int fd = pid == 0 ? fork_begin(b, plan, process, reserved) : -1;
-    if (pid != 0) {
-        close(reserved);
+    if (pid == 0) {
+        *sentinel = fork_begin(b, plan, process, reserved);
+        return 1;
     }
-    if (pid > 0 && (fd = fork_watch_child(pid)) < 0) {
-        mpf_errors_raise(fd);
-    }
-    PyObject *pair = fd >= 0 ? Py_BuildValue("ii", (int)pid, fd) : NULL;
-    int error = pair != NULL ? PyList_Append(forked, pair) : -1;
-    Py_XDECREF(pair);
-    return error < 0 ? -1 : pid == 0;
-}
-
-/* What hooks of a fork, or other threads, have printed meanwhile must not be in the next child as well. */
-static int
-fork_flush(struct bootstrap *b)
-{
-    PyObject *flushed = PyObject_CallNoArgs(b->known__flush_std_streams);
-    Py_XDECREF(flushed);
-    return flushed != NULL ? 0 : -1;
+    close(reserved);
+    return pid > 0 ? fork_register(b, popen, pid) : -1;
 }
 
 const char mpf_bootstrap_fork_doc[] = PyDoc_STR(
-"fork($self, fork, processes, bootstrap, follow, forked, /)\n--\n\n"
-"Call fork, which is os.fork, for each of the processes, a tuple.  What that returns and a descriptor, as a pair, is appended\n"
-"to the list forked: in the parent the child's sentinel, in the child, which comes last there, the parent's.  Raises OSError\n"
-"where a child cannot be forked, or there is no descriptor to be had: the list has those before it.\n\n"
+"fork($self, fork, processes, bootstrap, follow, popens, /)\n--\n\n"
+"Call fork, which is os.fork, for each of the processes, a tuple.  In the parent, which gets None, the object in the same\n"
+"place of the tuple popens has its sentinel and pid then.  Raises OSError where a child cannot be forked, or there is no\n"
+"descriptor to be had: those before it are there.\n\n"
 "A child becomes its process object and ends with it, so that it never returns, unless the object has another _bootstrap\n"
-"than the function bootstrap, or that is None.  follow: have the children end together with their parent.");
+"than the function bootstrap, or that is None: then it gets (i, sentinel of the parent).  follow: have the children end together\n"
+"with their parent.");
 
 PyObject *
 mpf_bootstrap_fork(PyObject *self, PyObject *args)
 {
     struct bootstrap *b = (struct bootstrap *)self;
     struct fork_plan plan;
-    PyObject *processes, *forked;
-    int follow, forking = 0;
-    if (!PyArg_ParseTuple(args, "OO!OpO!:fork", &plan.function, &PyTuple_Type, &processes, &plan.own, &follow, &PyList_Type,
-                          &forked)) {
+    PyObject *processes, *popens;
+    int follow;
+    if (!PyArg_ParseTuple(args, "OO!OpO!:fork", &plan.function, &PyTuple_Type, &processes, &plan.own, &follow, &PyTuple_Type,
+                          &popens)) {
+        return NULL;
+    }
+    if (PyTuple_GET_SIZE(processes) != PyTuple_GET_SIZE(popens)) {
+        PyErr_SetString(PyExc_ValueError, "each process needs a Popen");
         return NULL;
     }
     plan.follow = follow != 0;
     plan.parent = getpid();
     mpf_bootstrap_make_ahead(b);
-    for (Py_ssize_t i = 0; forking == 0 && i < PyTuple_GET_SIZE(processes); i++) {
-        forking = i == 0 || fork_flush(b) == 0 ? fork_one(b, &plan, PyTuple_GET_ITEM(processes, i), forked) : -1;
+    int forked = 0, sentinel = -1;
+    Py_ssize_t i;
+    for (i = 0; forked == 0 && i < PyTuple_GET_SIZE(processes); i++) {
+        /* What hooks of a fork, or other threads, have printed meanwhile must not be in the next child as well. */
+        forked = i == 0 ? 0 : mpf_bootstrap_flush(b);
+        if (forked == 0) {
+            forked = fork_one(b, &plan, PyTuple_GET_ITEM(processes, i), PyTuple_GET_ITEM(popens, i), &sentinel);
+        }
     }
-    return forking < 0 ? NULL : Py_NewRef(Py_None);
+    mpf_bootstrap_hooks_restore(b);
+    if (forked > 0) {
+        return Py_BuildValue("ni", i - 1, sentinel);
+    }
+    return forked < 0 ? NULL : Py_NewRef(Py_None);
 }

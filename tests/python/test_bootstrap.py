@@ -231,3 +231,96 @@ def test_the_standard_input_of_a_forked_child_is_empty(python, tmp_path, how):
     command = {"pipe": (), "file": (), "closed": ("-c", "import os; os.close(0); exec(open('program.py').read())")}[how]
     done = python(*(command or ("program.py",)), stdin="" if how != "file" else os.devnull)
     assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+LOGGING_LOCKS = """
+import multiprocessing
+import logging
+import os
+import threading
+
+class Own(logging.Handler):
+    renewals = 0
+
+    def _at_fork_reinit(self):
+        super()._at_fork_reinit()
+        self.renewals += 1
+
+class Forking(logging.Handler):
+    def emit(self, record):
+        assert not is_free(self.lock)
+        run()
+
+def is_free(lock):
+    taken = []
+    def take():
+        taken.append(lock.acquire(timeout=0.2))
+        if taken[0]:
+            lock.release()
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    return taken[0]
+
+def look():
+    locks = logging._lock, plain.lock, own.lock, forking.lock
+    print(*map(is_free, locks), own.renewals, *("lock" in vars(handler) for handler in (plain, own)), flush=True)
+
+def run():
+    process = fork.Process(target=look)
+    process.start()
+    process.join()
+
+fork = multiprocessing.get_context("fork")
+plain, own, forking = logging.StreamHandler(), Own(), Forking()
+gone = logging.StreamHandler()
+del gone
+run()
+run()
+logging.getLogger().addHandler(forking)
+logging.error("a process is started while a handler is at work")
+look()
+
+# A fork of the program's own does all that it ever did.
+taken, over = threading.Event(), threading.Event()
+def hold():
+    with plain.lock, logging._lock:
+        taken.set()
+        over.wait()
+thread = threading.Thread(target=hold)
+thread.start()
+taken.wait()
+threading.Timer(0.1, over.set).start()  # the fork waits for logging's lock
+pid = os.fork()
+if pid == 0:
+    look()
+    os._exit(0)
+os.waitpid(pid, 0)
+thread.join()
+
+logging.Handler._at_fork_reinit = lambda handler: print("renewed", flush=True)
+del own
+run()
+"""
+
+
+def test_locks_of_logging_are_free_in_a_forked_child(same):
+    assert same(LOGGING_LOCKS).stdout.startswith("True True True True 1 True True\n" * 2)
+
+
+def test_a_hook_of_logging_that_fails_is_reported(same):
+    done = same("""
+import multiprocessing
+import logging
+
+class Failing(logging.Handler):
+    def _at_fork_reinit(self):
+        raise ValueError("not now")
+
+failing = Failing()
+process = multiprocessing.get_context("fork").Process(target=print, args=("over",))
+process.start()
+process.join()
+""")
+    assert done.stdout == "over\n"
+    assert "ValueError: not now" in done.stderr

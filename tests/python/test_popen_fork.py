@@ -1,4 +1,5 @@
 """Processes that are forked right behind each other."""
+import itertools
 import os
 import signal
 import time
@@ -101,18 +102,23 @@ def test_one_of_those_started_together_cannot_be_forked(monkeypatch):
     end(started)
 
 
-def test_an_error_right_after_processes_were_forked_leaves_none(monkeypatch):
-    import multiprocessing.process
+@pytest.mark.parametrize("closes", (False, True), ids=("before it has a finalizer", "after it has one"))
+def test_an_error_right_after_processes_were_forked_leaves_none(monkeypatch, closes):
     before = what_there_is()
     processes, started = at_once(4)
-    calls = iter([None, KeyboardInterrupt])
+    make, calls = popen_fork.Finalize, itertools.count(1)
 
-    def interrupt():
-        error = next(calls)
-        if error is not None:
-            raise error
+    def make_or_fail(*arguments):
+        call = next(calls)
+        if call == 2 and not closes:
+            raise KeyboardInterrupt
+        finalizer = make(*arguments)
+        if call == 2:
+            arguments[0].finalizer = finalizer
+            raise KeyboardInterrupt
+        return finalizer
 
-    monkeypatch.setattr(multiprocessing.process, "_cleanup", interrupt)
+    monkeypatch.setattr(popen_fork, "Finalize", make_or_fail)
     with pytest.raises(KeyboardInterrupt):
         popen_fork.start_together(processes, started)
     monkeypatch.undo()
