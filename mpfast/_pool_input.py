@@ -5,7 +5,7 @@ thread that lives as long as there is more to read, because an iterator may wait
 items included.  In both cases no more than a certain amount is in shared memory at a time.
 """
 MOST_TASKS = 1 << 16  # unresolved at a time, while there is input left
-MOST_BYTES = 64 << 20  # more would not be faster: shared memory that is new costs more than what is used again
+MOST_BYTES = 16 << 20  # more would not be faster: shared memory that is new costs more than what is used again
 LEAST_TASKS = 2  # for each worker, however large
 CALLER_TASKS = 1 << 14  # that an asynchronous call puts before it returns
 CALLER_BYTES = 64 << 20

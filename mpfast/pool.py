@@ -35,7 +35,9 @@ if native("Crew") is not None:
     _ApplyResult = _pool_results.ApplyResult
     _MapResult = _pool_results.MapResult
     _RUN = _stdlib.RUN
-    _STARS = {"mapstar": False, "starmapstar": True}
+    #: The standard library's own mappers -> whether they unpack their items.
+    _STARS = {getattr(_stdlib, name): star for name, star in (("mapstar", False), ("starmapstar", True))
+              if _pool_machinery.is_stock(name)}
     _PIECES = 64  # of a map, for each worker, when the program does not say
     _cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
 
@@ -219,7 +221,7 @@ if native("Crew") is not None:
                        task_timeout=None, waits=False):
             """The one behind the maps.  waits: the caller will wait for the result at once."""
             supervisor = self._supervisor
-            star = _star_of(mapper)
+            star = _STARS.get(mapper)
             if supervisor is None or star is None or _stdlib.MapResult is not _pool_results.StdlibMapResult:
                 if task_timeout is not None:
                     self._native_only("task_timeout")
@@ -345,18 +347,10 @@ if native("Crew") is not None:
         return {name: value for name, value in options.items() if value is not None}
 
 
-    def _star_of(mapper):
-        """Whether *mapper* unpacks its items; None if it is not one of the standard library's own."""
-        name = getattr(mapper, "__name__", None)
-        if name in _STARS and mapper is getattr(_stdlib, name) and _pool_machinery.is_stock(name):
-            return _STARS[name]
-        return None
-
-
     def _is_imap_replaced():
         return (_stdlib.IMapIterator is not _pool_results.StdlibIMapIterator or
                 _stdlib.IMapUnorderedIterator is not _pool_results.StdlibIMapUnorderedIterator or
-                _star_of(_stdlib.mapstar) is None)
+                _stdlib.mapstar not in _STARS)
 
 
     def _fail(result, error):
