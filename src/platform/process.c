@@ -55,6 +55,17 @@ static int read_small_file(const char *path, char *buffer, size_t size)
     return rc;
 }
 
+/* Where the text goes on after so many blanks; NULL: it has fewer. */
+static const char *skip_blanks(const char *text, unsigned count)
+{
+    while (text && count-- > 0) {
+        text = strchr(text, ' ');
+        text = text ? text + 1 : NULL;
+    }
+    return text;
+}
+
+/* By hand: a forked child reads its own line before anything else, and each page of the library's scanf is a fault more. */
 static int read_stat(const char *path, struct stat_line *line)
 {
     char text[1024];
@@ -65,19 +76,22 @@ static int read_stat(const char *path, struct stat_line *line)
     const char *rest = strrchr(text, ')');
     if (!rest)
         return -EIO;
-    unsigned long long started;
-    int got = sscanf(rest + 1, " %c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %llu",
-                     &line->state, &line->flags, &line->threads, &started);
-    if (got != 4)
+    const char *state = skip_blanks(rest, 1), *flags = skip_blanks(state, 6), *threads = skip_blanks(flags, 11),
+               *started = skip_blanks(threads, 2);
+    if (!started)
         return -EIO;
-    line->start_time = started;
+    line->state = *state;
+    line->flags = (unsigned)strtoul(flags, NULL, 10);
+    line->threads = strtol(threads, NULL, 10);
+    line->start_time = strtoull(started, NULL, 10);
     return 0;
 }
 
 static int read_process(int32_t pid, struct stat_line *line)
 {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    char path[64] = "/proc/self/stat";
+    if (pid != (int32_t)getpid())
+        snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     int rc = read_stat(path, line);
     if (rc == -ENOENT && access("/proc/self/stat", R_OK) == 0)
         return -ESRCH;
