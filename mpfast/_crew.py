@@ -49,14 +49,13 @@ def _delay(failures):
 class Worker:
     """A worker process in its slot of the crew."""
 
-    __slots__ = ("process", "slot", "descriptor", "stacks", "can_be_joined", "_own")
+    __slots__ = ("process", "slot", "descriptor", "stacks", "_own")
 
     def __init__(self, process, slot, stacks):
         self.process = process
         self.slot = slot
         self.stacks = stacks
         self.descriptor = -1
-        self.can_be_joined = False  # whether its join() waits even where the program has waited for the process itself
         self._own = False
 
     def watch(self):
@@ -66,7 +65,7 @@ class Worker:
         if hasattr(popen, "_watch") and popen.method != "forkserver":
             try:
                 self.descriptor = os.dup(popen.sentinel)  # a pidfd: the process may be waited for, and its number another's
-                self._own = self.can_be_joined = True
+                self._own = True
                 return
             except OSError:
                 pass
@@ -642,9 +641,9 @@ class Supervisor:
         else:
             self.wake()
         for worker in workers:
-            if not worker.can_be_joined:
-                worker.ended()
             worker.process.join()
+            if getattr(getattr(worker.process, "_popen", None), "returncode", None) is None:
+                worker.ended()  # its join() is the program's, or the program has waited for it
             if self._by_process.pop(worker.process, None) is not None:  # else a finalizer that ran in this thread has seen to it
                 for ordinal, *_ in self.crew.lost(worker.slot):
                     self.crew.fail(ordinal, self.failure)

@@ -227,7 +227,8 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
 
     def _is_plain(process):
         own = vars(process)
-        return "start" not in own and "_Popen" not in own and process._popen is None and process._parent_pid == os.getpid()
+        return ("start" not in own and "_Popen" not in own and process._popen is None and not process._closed and
+                process._parent_pid == os.getpid())
 
 
     def _fork(processes, follow, popens):

@@ -186,6 +186,18 @@ with mpfast.get_context("fork").Pool(2) as pool:
 """) == "True\n"
 
 
+@pytest.mark.parametrize("state", ("started", "closed"))
+def test_none_are_started_together_if_one_cannot_be(state):
+    processes, started = at_once(3)
+    processes[1].start()
+    if state == "closed":
+        end(processes[1:2])
+    assert popen_fork.start_together(processes, started) is False
+    assert started == [] and processes[0].pid is None
+    if state == "started":
+        end(processes[1:2])
+
+
 def test_daemons_start_none_together(code):
     assert code("""
 import mpfast
