@@ -130,34 +130,30 @@ class Death:
 
 
 class _Latch:
-    """Is closed until it is opened, for good: a threading.Event that is made when somebody waits.
+    """Is closed until it is opened, for good: a threading.Event that a signal handler or a finalizer may use anywhere."""
 
-    A finalizer may open it anywhere, in the midst of wait() too.
-    """
-
-    __slots__ = ("_lock", "_event", "_is_open")
+    __slots__ = ("_is_open", "_lock")
 
     def __init__(self):
-        self._lock = threading.RLock()
-        self._event = None
         self._is_open = False
+        self._lock = threading.Lock()
+        self._lock.acquire()  # until it is open; then whoever waits takes it and passes it on
 
     def open(self):
-        with self._lock:
-            self._is_open = True
-            if self._event is not None:
-                self._event.set()
+        self._is_open = True
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass  # it is not taken
 
-    def wait(self, timeout=None):
-        """Wait until it is open, for at most *timeout* seconds."""
-        with self._lock:
+    def wait(self, timeout=-1):
+        """Wait until it is open, for at most *timeout* seconds (-1: for ever)."""
+        try:
+            if not self._is_open:
+                self._lock.acquire(timeout=timeout)
+        finally:
             if self._is_open:
-                return
-            if self._event is None:
-                self._event = threading.Event()
-            if self._is_open:  # by a finalizer, just now
-                return
-        self._event.wait(timeout)
+                self.open()
 
 
 class _WakeDescriptor:
@@ -630,8 +626,12 @@ class Supervisor:
     def _end_workers(self):
         # Idle ones last: one that is woken may take this CPU for the whole of its end.
         idle, workers = [], []
-        for worker in self._by_process.values():
-            (idle if self.crew.worker(worker.slot)[1] == "idle" else workers).append(worker)
+        for worker in list(self._by_process.values()):
+            try:
+                is_idle = self.crew.worker(worker.slot)[1] == "idle"
+            except ValueError:
+                continue  # a signal handler has terminated the pool meanwhile
+            (idle if is_idle else workers).append(worker)
         workers += idle
         for worker in workers:
             worker.process.terminate()
@@ -662,7 +662,7 @@ class Supervisor:
         self.terminate()
         self._join_thread(FINALIZER_PATIENCE)
 
-    def _join_thread(self, timeout=None):
+    def _join_thread(self, timeout=-1):
         if self._owner_pid != os.getpid() or self._watcher is self._thread is None:
             return
         if threading.get_ident() in (self._ident, self._starter):
@@ -670,4 +670,4 @@ class Supervisor:
         self._over.wait(timeout)
         thread = self._thread
         if thread is not None and thread.is_alive() and thread.ident != threading.get_ident():
-            thread.join(timeout)
+            thread.join(timeout if timeout >= 0 else None)

@@ -21,7 +21,7 @@ def cannot_block(iterable):
 
 
 def put_at_once(supervisor, star, func, iterable, chunksize, receiver, timeout, failed):
-    """Put all of an input that is so small that there is always room for it.  Returns whether it was one.
+    """Put all of an input that is no more than an Input's first step.  Returns whether it was, and there was room for it.
 
     The arguments are those of Input.  It takes five functions less, which counts behind a fork: each is a few pages to copy.
     """

@@ -35,9 +35,8 @@ if native("Crew") is not None:
     _ApplyResult = _pool_results.ApplyResult
     _MapResult = _pool_results.MapResult
     _RUN = _stdlib.RUN
-    #: The standard library's own mappers -> whether they unpack their items.
-    _STARS = {getattr(_stdlib, name): star for name, star in (("mapstar", False), ("starmapstar", True))
-              if _pool_machinery.is_stock(name)}
+    _MAPSTAR, _STARMAPSTAR = (getattr(_stdlib, name) if _pool_machinery.is_stock(name) else None
+                              for name in ("mapstar", "starmapstar"))
     _PIECES = 64  # of a map, for each worker, when the program does not say
     _cpu_count = getattr(os, "process_cpu_count", os.cpu_count)
 
@@ -221,8 +220,8 @@ if native("Crew") is not None:
                        task_timeout=None, waits=False):
             """The one behind the maps.  waits: the caller will wait for the result at once."""
             supervisor = self._supervisor
-            star = _STARS.get(mapper)
-            if supervisor is None or star is None or _stdlib.MapResult is not _pool_results.StdlibMapResult:
+            star = mapper is _STARMAPSTAR
+            if supervisor is None or not (star or mapper is _MAPSTAR) or _stdlib.MapResult is not _pool_results.StdlibMapResult:
                 if task_timeout is not None:
                     self._native_only("task_timeout")
                 return super()._map_async(func, iterable, mapper, chunksize, callback, error_callback)
@@ -350,7 +349,7 @@ if native("Crew") is not None:
     def _is_imap_replaced():
         return (_stdlib.IMapIterator is not _pool_results.StdlibIMapIterator or
                 _stdlib.IMapUnorderedIterator is not _pool_results.StdlibIMapUnorderedIterator or
-                _stdlib.mapstar not in _STARS)
+                _stdlib.mapstar is not _MAPSTAR)
 
 
     def _fail(result, error):

@@ -30,6 +30,7 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
     import sys
     import threading
     import time
+    import weakref
 
     from . import _child, _core, context as _own_context, process as _process
     from ._bootstrap import _bootstrap, bootstrap
@@ -199,10 +200,16 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
                 started.append(process)
             elif popen.pid is not None:
                 _abandon(popen.pid)
-                if getattr(popen, "finalizer", None) is None:
-                    os.close(popen.sentinel)
-                else:
-                    popen.finalizer()
+                _close_sentinel(popen)
+
+
+    def _close_sentinel(popen):
+        for reference in weakref.getweakrefs(popen):
+            finalizer = reference.__callback__  # which popen.finalizer may not be yet
+            if isinstance(finalizer, Finalize) and getattr(finalizer, "_key", None) in _util._finalizer_registry:
+                finalizer()
+                return
+        os.close(popen.sentinel)
 
 
     def _abandon(pid):

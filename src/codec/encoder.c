@@ -20,6 +20,8 @@
 
 #include <string.h>
 
+#include "platform/copy.h"
+
 #define SCRATCH_FIRST 512
 #define SCRATCH_KEPT (256 * 1024)
 #define MEMO_FIRST 64
@@ -221,7 +223,7 @@ mpf_encoder_write(const struct mpf_encoder *e, uint8_t *dest)
         memcpy(dest, e->buf + done, piece->at - done);
         dest += piece->at - done;
         done = piece->at;
-        memcpy(dest, piece->view.buf, (size_t)piece->view.len);
+        mpf_copy_away(dest, piece->view.buf, (size_t)piece->view.len);
         dest += piece->view.len;
     }
     memcpy(dest, e->buf + done, e->len - done);
@@ -230,7 +232,7 @@ mpf_encoder_write(const struct mpf_encoder *e, uint8_t *dest)
         const struct mpf_piece *piece = e->buffers.items[i];
         size_t pad = piece->at - (size_t)(dest - base);
         memset(dest, 0, pad); /* what lay there before is nobody's to see */
-        memcpy(dest + pad, piece->view.buf, (size_t)piece->view.len);
+        mpf_copy_away(dest + pad, piece->view.buf, (size_t)piece->view.len);
         dest += pad + (size_t)piece->view.len;
     }
 }

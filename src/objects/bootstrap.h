@@ -30,8 +30,7 @@
     X(_active) X(_limbo) X(_dangling) X(__code__) X(_threading_atexits) X(_shutdown_locks) X(close) X(flush) X(_name) \
     X(_config) X(authkey) X(name) X(sys_path) X(sys_argv) X(dir) X(orig_dir) X(start_method) X(log_to_stderr) X(log_level) \
     X(ORIGINAL_DIR) X(_pid) X(_sentinel) X(_tstate_lock) X(_bootstrap) X(_exit) X(_is_stopped) \
-    X(pid) X(sentinel) X(logging) X(_lock) X(lock) X(Handler) X(_at_fork_reinit) X(_at_fork_reinit_lock_weakset) \
-    X(_after_at_fork_child_reinit_locks)
+    X(pid) X(sentinel)
 
 /* Owned, or NULL where nothing is said of it. */
 #define BOOTSTRAP_OBJECTS(X) \
@@ -43,8 +42,6 @@
     X(streams) /* descriptor -> a stream on it that can be put there; a dict */ \
     X(hook) X(hook_body) /* threading's after a fork, and its code; NULL: it has none that is known */ \
     X(no_body) /* code that does nothing */ \
-    X(logging) X(logging_body) /* logging's, found when it is first there; or NULL */ \
-    X(renew) X(renew_body) /* logging.Handler._at_fork_reinit */ \
     X(ahead_family) X(ahead_name) X(ahead_counter) X(ahead_children) /* made for the next child; or NULL */ \
     X(former_counter) X(former_children) /* kept in a child: freeing them copies pages; or NULL */
 
@@ -63,8 +60,6 @@ struct bootstrap {
     BOOTSTRAP_OBJECTS(FIELD)
 #undef FIELD
     int reserved;   /* in a forked child: a descriptor of /dev/null that its parent has opened for it; or -1 */
-    bool skips;     /* hooks have the empty body: bootstrap_hooks.c */
-    bool skips_logging;
     long ahead_pid; /* ahead_family: of the process ahead_pid, of the name ahead_name */
     bool known;     /* false: it is another version, and nothing here is to be used */
     int exits;      /* whether BaseProcess._bootstrap itself calls util._exit_function() */
@@ -95,14 +90,6 @@ PyObject *mpf_bootstrap_take_children(struct bootstrap *b);
 /* bootstrap_fork.c: methods of Bootstrap */
 extern const char mpf_bootstrap_fork_doc[];
 PyObject *mpf_bootstrap_fork(PyObject *self, PyObject *args);
-
-/* bootstrap_hooks.c. Before each fork: hooks that the child can do without do nothing from now on, if it can. 0 or -1. */
-int mpf_bootstrap_hooks_skip(struct bootstrap *b);
-/* Hooks are what they were. The exception that is set stays. */
-void mpf_bootstrap_hooks_restore(struct bootstrap *b);
-/* In the child: does what a hook that was skipped does, and restores. No exception. */
-void mpf_bootstrap_hooks_stand_in(struct bootstrap *b);
-/* Methods of Bootstrap. */
 PyObject *mpf_bootstrap_is_single_threaded(PyObject *self, PyObject *ignored);
 PyObject *mpf_bootstrap_skip_hook(PyObject *self, PyObject *skip);
 

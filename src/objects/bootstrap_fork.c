@@ -3,8 +3,14 @@
  *
  * Why in C: after a fork every page that the parent writes to costs it a fault, too, and the child a copy; see bootstrap.c.
  *
+ * Threads: threading's own hook after a fork cleans up after the threads that the child has not got. That is a function of
+ * Python which touches some hundred and fifty pages. With one thread it leaves everything as it finds it, so for the time of
+ * such a fork the function is given an empty body. (A hook cannot be taken away, and leaving it out for good would break the
+ * forks that the program makes itself.)
+ *
  * Invariants: no child without a descriptor to watch it: one is reserved before the fork, of /dev/null; the child can use it
- * for its standard input, for which its parent keeps streams ready, by descriptor.
+ * for its standard input, for which its parent keeps streams ready, by descriptor. The hook has its own body whenever
+ * other code of Python runs, but for what other hooks do during the fork.
  *
  * Callers: Python code, attached to the interpreter.
  *
@@ -22,6 +28,7 @@
 #include "objects/errors.h"
 #include "platform/follow.h"
 #include "platform/process.h"
+#include "platform/watch.h"
 
 #define MOST_STREAMS 64
 
@@ -35,6 +42,71 @@ fork_ended(void)
     }
     close(ends[1]);
     return ends[0];
+}
+
+/* Whether all threads in a set of weak references are over, but for main. Their objects may live on: the hook has nothing to do
+ * for them. */
+static bool
+fork_are_over(struct bootstrap *b, PyObject *references, PyObject *main)
+{
+    bool over = true;
+#if PY_VERSION_HEX >= 0x030D0000
+    (void)b;
+    (void)main;
+    over = PySet_GET_SIZE(references) == 1; /* what tells of an end there would have to be called */
+#else
+    PyObject *iterator = PyObject_GetIter(references), *reference;
+    while (over && iterator != NULL && (reference = PyIter_Next(iterator)) != NULL) {
+        PyObject *thread = PyWeakref_GetObject(reference); /* borrowed */
+        if (thread != NULL && thread != Py_None && thread != main) {
+            PyObject *stopped = PyObject_GetAttr(thread, b->str__is_stopped);
+            over = stopped == Py_True;
+            Py_XDECREF(stopped);
+        }
+        Py_DECREF(reference);
+    }
+    over = over && iterator != NULL && !PyErr_Occurred();
+    Py_XDECREF(iterator);
+#endif
+    return over;
+}
+
+/* Whether threading knows of the calling thread only, and of no other that might still be waited for. One that watches may start
+ * another at any time, even in the midst of a fork: other hooks let it have its turn. */
+static bool
+fork_is_single_threaded(struct bootstrap *b)
+{
+    PyObject *active = GET(threading, _active), *limbo = GET(threading, _limbo), *all = GET(threading, _dangling);
+    if (mpf_watch_runs() || b->hook_body == NULL || active == NULL || limbo == NULL || all == NULL ||
+        !PyDict_CheckExact(active) || !PyDict_CheckExact(limbo) || PyDict_GET_SIZE(active) != 1 || PyDict_GET_SIZE(limbo) != 0 ||
+        !IS_KNOWN(threading, _start_new_thread) || !IS_KNOWN(threading, get_ident)) {
+        return false;
+    }
+    PyObject *references = PyObject_GetAttr(all, b->str_data);
+    bool single = references != NULL && PySet_CheckExact(references) &&
+                  fork_are_over(b, references, GET(threading, _main_thread));
+    Py_XDECREF(references);
+    PyObject *ident = single ? PyLong_FromUnsignedLong(PyThread_get_thread_ident()) : NULL;
+    PyObject *thread = ident != NULL ? PyDict_GetItemWithError(active, ident) : NULL;
+    Py_XDECREF(ident);
+    PyErr_Clear();
+    return thread != NULL && thread == GET(threading, _main_thread);
+}
+
+PyObject *
+mpf_bootstrap_is_single_threaded(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(fork_is_single_threaded((struct bootstrap *)self));
+}
+
+PyObject *
+mpf_bootstrap_skip_hook(PyObject *self, PyObject *skip)
+{
+    struct bootstrap *b = (struct bootstrap *)self;
+    if (b->hook_body != NULL && PyObject_SetAttr(b->hook, b->str___code__, skip == Py_True ? b->no_body : b->hook_body) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 /* Has a stream for the descriptor ready, as util._close_stdin() makes it, for every child to which it is passed. */
@@ -59,14 +131,24 @@ fork_prepare_stream(struct bootstrap *b, int fd)
 static pid_t
 fork_call(struct bootstrap *b, PyObject *function)
 {
-    if (mpf_bootstrap_hooks_skip(b) < 0) {
-        return -1;
+    bool skip = fork_is_single_threaded(b);
+    PyObject *result = NULL, *restored = NULL;
+    if (skip) {
+        PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, Py_True);
+        if (skipped == NULL) {
+            return -1;
+        }
+        Py_DECREF(skipped);
     }
-    PyObject *result = PyObject_CallNoArgs(function);
+    result = PyObject_CallNoArgs(function);
     pid_t pid = result != NULL ? (pid_t)PyLong_AsLong(result) : -1;
     Py_XDECREF(result);
-    if (pid == 0) {
-        mpf_bootstrap_hooks_stand_in(b);
+    if (skip) {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        restored = mpf_bootstrap_skip_hook((PyObject *)b, Py_False);
+        PyErr_Restore(type, value, traceback);
+        Py_XDECREF(restored);
     }
     return pid;
 }
@@ -254,7 +336,6 @@ mpf_bootstrap_fork(PyObject *self, PyObject *args)
             forked = fork_one(b, &plan, PyTuple_GET_ITEM(processes, i), PyTuple_GET_ITEM(popens, i), &sentinel);
         }
     }
-    mpf_bootstrap_hooks_restore(b);
     if (forked > 0) {
         return Py_BuildValue("ni", i - 1, sentinel);
     }

@@ -1,4 +1,4 @@
-/* Copies of a few bytes, for which a call of memcpy costs more than the copy. */
+/* Copies of a few bytes, for which a call of memcpy costs more than the copy; and of a great many, for another process. */
 #ifndef MPF_PLATFORM_COPY_H
 #define MPF_PLATFORM_COPY_H
 
@@ -32,5 +32,10 @@ static inline void mpf_copy_short(void *to, const void *from, size_t n)
     else if (n == 1)
         *t = *f;
 }
+
+#define MPF_COPY_AWAY_MIN ((size_t)4 << 20) /* what is smaller may stay in the cache of a CPU until it is read */
+
+/* To shared memory that another process reads next: see copy.c. Blocks that do not overlap. */
+void mpf_copy_away(void *to, const void *from, size_t bytes);
 
 #endif

@@ -65,7 +65,7 @@ static const char *skip_blanks(const char *text, unsigned count)
     return text;
 }
 
-/* By hand: a forked child reads its own line before anything else, and each page of the library's scanf is a fault more. */
+/* By hand, as its path: a forked child reads its own line before anything else, and each page of printf and scanf is a fault more. */
 static int read_stat(const char *path, struct stat_line *line)
 {
     char text[1024];
@@ -87,12 +87,26 @@ static int read_stat(const char *path, struct stat_line *line)
     return 0;
 }
 
+/* Of a process, in a buffer of 64 bytes. */
+static const char *stat_path(char *path, int32_t pid)
+{
+    static const char before[] = "/proc/", after[] = "/stat";
+    char digits[16], *at = digits + sizeof digits;
+    uint32_t left = pid > 0 ? (uint32_t)pid : 0;
+    do
+        *--at = (char)('0' + left % 10);
+    while ((left /= 10) != 0);
+    size_t count = (size_t)(digits + sizeof digits - at);
+    memcpy(path, before, sizeof before - 1);
+    memcpy(path + sizeof before - 1, at, count);
+    memcpy(path + sizeof before - 1 + count, after, sizeof after);
+    return path;
+}
+
 static int read_process(int32_t pid, struct stat_line *line)
 {
-    char path[64] = "/proc/self/stat";
-    if (pid != (int32_t)getpid())
-        snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    int rc = read_stat(path, line);
+    char path[64];
+    int rc = read_stat(stat_path(path, pid), line);
     if (rc == -ENOENT && access("/proc/self/stat", R_OK) == 0)
         return -ESRCH;
     return rc;

@@ -1,4 +1,5 @@
 """Processes that are forked right behind each other."""
+import gc
 import itertools
 import os
 import signal
@@ -102,26 +103,35 @@ def test_one_of_those_started_together_cannot_be_forked(monkeypatch):
     end(started)
 
 
-@pytest.mark.parametrize("closes", (False, True), ids=("before it has a finalizer", "after it has one"))
-def test_an_error_right_after_processes_were_forked_leaves_none(monkeypatch, closes):
+@pytest.mark.parametrize("when", ("before there is a finalizer", "when it is made", "when the Popen has it"))
+def test_an_error_right_after_processes_were_forked_leaves_none(monkeypatch, when):
+    class Interrupted(popen_fork.Finalize):
+        def __init__(self, popen, *arguments):
+            is_second = next(calls) == 2
+            if is_second and when == "before there is a finalizer":
+                raise KeyboardInterrupt
+            super().__init__(popen, *arguments)
+            if is_second:
+                if when == "when the Popen has it":
+                    popen.finalizer = self
+                raise KeyboardInterrupt
+
+    def close(descriptor, close=os.close):
+        try:
+            close(descriptor)
+        except OSError as error:
+            closed_twice.append(error)
+
     before = what_there_is()
     processes, started = at_once(4)
-    make, calls = popen_fork.Finalize, itertools.count(1)
-
-    def make_or_fail(*arguments):
-        call = next(calls)
-        if call == 2 and not closes:
-            raise KeyboardInterrupt
-        finalizer = make(*arguments)
-        if call == 2:
-            arguments[0].finalizer = finalizer
-            raise KeyboardInterrupt
-        return finalizer
-
-    monkeypatch.setattr(popen_fork, "Finalize", make_or_fail)
+    calls, closed_twice = itertools.count(1), []
+    monkeypatch.setattr(popen_fork, "Finalize", Interrupted)
+    monkeypatch.setattr(os, "close", close)
     with pytest.raises(KeyboardInterrupt):
         popen_fork.start_together(processes, started)
+    gc.collect()
     monkeypatch.undo()
+    assert not closed_twice
     assert started == processes[:1]
     end(started)
     assert what_there_is() == before
