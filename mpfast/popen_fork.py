@@ -206,7 +206,7 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
     def _close_sentinel(popen):
         for reference in weakref.getweakrefs(popen):
             finalizer = reference.__callback__  # which popen.finalizer may not be yet
-            if isinstance(finalizer, Finalize) and getattr(finalizer, "_key", None) in _util._finalizer_registry:
+            if getattr(finalizer, "_key", None) in _util._finalizer_registry:
                 finalizer()
                 return
         os.close(popen.sentinel)
