@@ -33,7 +33,8 @@ def target(tmp_path_factory):
         pytest.skip("this clang has no libFuzzer")
     subprocess.run([clang, "-g", "-O1", "-std=gnu11", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=undefined",
                     "-I", ROOT / "src", "-I", sysconfig.get_path("include"), *sorted(ROOT.glob("src/codec/*.c")),
-                    ROOT / "src/platform/heap.c", ROOT / "tests/fuzz/fuzz_codec.c", *link_arguments(), "-o", folder / "fuzz_codec"], check=True)
+                    ROOT / "src/platform/copy.c", ROOT / "src/platform/heap.c", ROOT / "tests/fuzz/fuzz_codec.c",
+                    *link_arguments(), "-o", folder / "fuzz_codec"], check=True)
     return folder / "fuzz_codec"
 
 
