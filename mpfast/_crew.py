@@ -63,12 +63,14 @@ class Worker:
         process = self.process
         popen = getattr(process, "_popen", None)
         if hasattr(popen, "_watch") and popen.method != "forkserver":
+            self.descriptor = popen.sentinel
             try:
-                self.descriptor = os.dup(popen.sentinel)  # a pidfd: the process may be waited for, and its number another's
+                # A pidfd that is there already is of this process for certain: the number may be another's by now.
+                self.descriptor = os.dup(popen.sentinel)
                 self._own = True
-                return
             except OSError:
                 pass
+            return
         try:
             self.descriptor = process.sentinel
         except (AttributeError, ValueError):  # an interrupt has come between its start and its noting that

@@ -54,11 +54,7 @@ class Judge:
     def wants_machinery(self, cls):
         if not is_stock("worker"):
             return True
-        places = [base.__dict__ for base in cls.__mro__]
         for name, step in self._steps:
-            for place in places:
-                if name in place:
-                    if place[name] is not step:
-                        return True
-                    break
+            if _defined(cls, name) is not step:
+                return True
         return any(_uses_internals(base) for base in cls.__mro__[:cls.__mro__.index(self._native)])

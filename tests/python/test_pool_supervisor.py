@@ -6,6 +6,7 @@ import pytest
 from conftest import sleeps
 from pool_tasks import LONG, fork, set_and_wait, square, until
 
+import mpfast
 import mpfast.pool
 from mpfast import _crew
 
@@ -167,3 +168,90 @@ def test_a_supervising_thread_that_fails_takes_the_pool_with_it(forked, monkeypa
     forked.close()
     forked.join()
     assert reported == [RuntimeError]
+
+
+class TerminatingCrew:
+    """A crew that a signal comes to while it is asked for a worker, with a handler that terminates the pool."""
+
+    def __init__(self, pool, crew):
+        self._pool = pool
+        self._crew = crew
+
+    def __getattr__(self, name):
+        return getattr(self._crew, name)
+
+    def worker(self, slot):
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()
+        return self._crew.worker(slot)
+
+
+def test_a_pool_is_terminated_while_it_is_terminated():
+    pool = mpfast.get_context("fork").Pool(3)
+    processes = list(pool._pool)
+    pool._supervisor.crew = TerminatingCrew(pool, pool._supervisor.crew)
+    pool._supervisor.terminate()
+    pool.join()
+    assert not any(process.is_alive() for process in processes)
+
+
+INTERRUPTED_LATCH = """
+import sys
+import threading
+from mpfast._crew import _Latch
+
+def call(after):
+    left = after
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if frame.f_code not in codes and frame.f_code.co_filename != threading.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                sys.settrace(None)
+                latch.open()
+                latch.wait()
+                return None
+        return trace
+
+    latch = _Latch()
+    sys._getframe().f_trace_opcodes = True  # 3.12 looks for it here
+    sys.settrace(trace)
+    try:
+        latch.wait(0.01)
+        latch.open()
+        latch.wait()
+    finally:
+        sys.settrace(None)
+    return left > 0
+
+codes = {_Latch.open.__code__, _Latch.wait.__code__}
+after = 1
+while not call(after):
+    after += 1
+print(after > 20)
+"""
+
+
+def test_a_handler_opens_a_latch_wherever_it_comes(code):
+    assert code(INTERRUPTED_LATCH) == "True\n"
+
+
+class Mapper:
+    """A mapper of the program's that cannot be hashed."""
+
+    def __eq__(self, other):
+        return self is other
+
+    def __call__(self, arguments):
+        func, items = arguments
+        return [func(item) for item in items]
+
+
+def test_a_mapper_that_cannot_be_hashed():
+    with mpfast.get_context("fork").Pool(1) as pool:
+        assert pool._map_async(abs, [-1, -2], Mapper()).get(LONG) == [1, 2]
