@@ -3,6 +3,7 @@
 See ``src/objects/bootstrap.c`` for why.  Where the program has replaced a part of it, or logs, the standard library's own
 runs.
 """
+import atexit
 import functools
 import multiprocessing.context as _context
 import multiprocessing.process as _process
@@ -66,8 +67,8 @@ def _make():
     hook = getattr(threading, "_after_fork", None)
     if not (hasattr(hook, "__code__") and hook.__globals__ is vars(threading) and not hook.__code__.co_freevars):
         hook = None
-    return _core.Bootstrap(vars(_process), vars(_util), vars(_context), vars(threading), vars(os), _report, hook, _nothing,
-                           exits, known)
+    return _core.Bootstrap(vars(_process), vars(_util), vars(_context), vars(threading), vars(os), vars(atexit),
+                           _report, hook, _nothing, exits, known)
 
 
 bootstrap = _make()

@@ -242,16 +242,10 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
         """Fork a child for each of the *processes*, and give pid and sentinel to its Popen.  A child does not return."""
         parent = os.getpid()
         tracker = sys.modules.get("multiprocessing.resource_tracker")
+        # The child of a process shares its tracker, that of a bare fork does not.
         intent = getattr(tracker, "_fork_intent", None)
-        own = None if _RUNS_ATEXIT or intent is not None else _bootstrap
         try:
-            if intent is not None:
-                intent.preserve_fd = True  # the child of a process shares its tracker, that of a bare fork does not
-            try:
-                child = bootstrap.fork(os.fork, tuple(processes), own, follow, tuple(popens))
-            finally:
-                if intent is not None:
-                    intent.preserve_fd = False
+            child = bootstrap.fork(os.fork, tuple(processes), _bootstrap, follow, tuple(popens), intent)
             if child is not None:
                 place, sentinel = child
                 _run(processes[place], follow, parent, sentinel)

@@ -24,11 +24,8 @@
 
 #include "objects/errors.h"
 
-/* Calls what the module has under the name now. 0 or -1. */
-#define CALL(module, name) bootstrap_call(PyDict_GetItemWithError(b->module, b->known_name_##name))
-
-static int
-bootstrap_call(PyObject *function)
+int
+mpf_bootstrap_call(PyObject *function)
 {
     if (function == NULL) {
         PyErr_SetString(PyExc_AttributeError, "a function of multiprocessing is missing");
@@ -267,6 +264,20 @@ bootstrap_is_own_lock(struct bootstrap *b, PyObject *locks)
     return own;
 }
 
+/* Whether nothing of the program's runs between the end of the threads and that of the process. */
+static bool
+bootstrap_is_last(struct bootstrap *b)
+{
+    if (b->exits) {
+        return true;
+    }
+    PyObject *count = PyObject_CallNoArgs(b->known__ncallbacks);
+    bool last = count != NULL && PyLong_AsLong(count) <= 1 && is_empty_dict(GET(util, _finalizer_registry));
+    Py_XDECREF(count);
+    PyErr_Clear();
+    return last;
+}
+
 /* Waits for the other threads, where there are any. */
 static int
 bootstrap_join_threads(struct bootstrap *b)
@@ -276,7 +287,8 @@ bootstrap_join_threads(struct bootstrap *b)
     if (IS_KNOWN(threading, _shutdown) && active != NULL && PyDict_CheckExact(active) && PyDict_GET_SIZE(active) == 1 &&
         is_empty_dict(GET(threading, _limbo)) && callbacks != NULL && PyList_CheckExact(callbacks) &&
         PyList_GET_SIZE(callbacks) == 0 &&
-        (locks == NULL || (PySet_CheckExact(locks) && (PySet_GET_SIZE(locks) == 0 || bootstrap_is_own_lock(b, locks))))) {
+        (locks == NULL || (PySet_CheckExact(locks) && (PySet_GET_SIZE(locks) == 0 || bootstrap_is_own_lock(b, locks)))) &&
+        bootstrap_is_last(b)) {
         return 0;
     }
     return CALL(threading, _shutdown);

@@ -6,7 +6,13 @@
 
 #include <stdbool.h>
 
-#define BOOTSTRAP_MODULES(X) X(process) X(util) X(context) X(threading) X(os)
+#define BOOTSTRAP_MODULES(X) X(process) X(util) X(context) X(threading) X(os) X(atexit)
+
+#if PY_VERSION_HEX >= 0x030D0000
+#define BOOTSTRAP_START_OF_THREADS(X) X(threading, _start_joinable_thread)
+#else
+#define BOOTSTRAP_START_OF_THREADS(X) X(threading, _start_new_thread)
+#endif
 
 /* What must be in its module as it was when the Bootstrap was made: X(module, name). */
 #define BOOTSTRAP_KNOWN(X) \
@@ -19,9 +25,13 @@
     X(util, info) \
     X(context, _force_start_method) \
     X(threading, _shutdown) \
-    X(threading, _start_new_thread) \
+    BOOTSTRAP_START_OF_THREADS(X) \
     X(threading, get_ident) \
-    X(threading, main_thread)
+    X(threading, main_thread) \
+    X(atexit, _clear) \
+    X(atexit, _ncallbacks) \
+    X(atexit, _run_exitfuncs) \
+    X(atexit, register)
 
 #define BOOTSTRAP_NAMES(X) \
     X(_logger) X(_start_method) X(_default_context) X(_concrete_contexts) X(_actual_context) X(_process_counter) \
@@ -30,7 +40,7 @@
     X(_active) X(_limbo) X(_dangling) X(__code__) X(_threading_atexits) X(_shutdown_locks) X(close) X(flush) X(_name) \
     X(_config) X(authkey) X(name) X(sys_path) X(sys_argv) X(dir) X(orig_dir) X(start_method) X(log_to_stderr) X(log_level) \
     X(ORIGINAL_DIR) X(_pid) X(_sentinel) X(_tstate_lock) X(_bootstrap) X(_exit) X(_is_stopped) \
-    X(pid) X(sentinel)
+    X(pid) X(sentinel) X(preserve_fd)
 
 /* Owned, or NULL where nothing is said of it. */
 #define BOOTSTRAP_OBJECTS(X) \
@@ -62,15 +72,19 @@ struct bootstrap {
     int reserved;   /* in a forked child: a descriptor of /dev/null that its parent has opened for it; or -1 */
     long ahead_pid; /* ahead_family: of the process ahead_pid, of the name ahead_name */
     bool known;     /* false: it is another version, and nothing here is to be used */
-    int exits;      /* whether BaseProcess._bootstrap itself calls util._exit_function() */
+    int exits;      /* whether BaseProcess._bootstrap itself calls util._exit_function(); else it is registered with atexit */
 };
 
 #define GET(module, name) PyDict_GetItemWithError(b->module, b->str_##name) /* borrowed */
 #define SET(module, name, value) PyDict_SetItem(b->module, b->str_##name, value)
+/* Calls what the module has under the name now. 0 or -1. */
+#define CALL(module, name) mpf_bootstrap_call(PyDict_GetItemWithError(b->module, b->known_name_##name))
 #define IS_KNOWN(module, name) (PyDict_GetItemWithError(b->module, b->known_name_##name) == b->known_##name)
 
 /* Whether looking the name up in the instance gives what stands in BaseProcess.__dict__. */
 bool mpf_bootstrap_inherits(PyObject *object, PyObject *attributes, PyObject *name, PyObject *base);
+/* Calls a function without arguments. function: borrowed, NULL where it is missing. 0 or -1. */
+int mpf_bootstrap_call(PyObject *function);
 /* Does what BaseProcess._bootstrap does. New reference: the exit code, or NotImplemented and nothing is done; NULL: exception. */
 PyObject *mpf_bootstrap_run(struct bootstrap *b, PyObject *process, PyObject *sentinel);
 /* Does what util._flush_std_streams() does. 0 or -1. */

@@ -79,7 +79,7 @@ fork_is_single_threaded(struct bootstrap *b)
     PyObject *active = GET(threading, _active), *limbo = GET(threading, _limbo), *all = GET(threading, _dangling);
     if (mpf_watch_runs() || b->hook_body == NULL || active == NULL || limbo == NULL || all == NULL ||
         !PyDict_CheckExact(active) || !PyDict_CheckExact(limbo) || PyDict_GET_SIZE(active) != 1 || PyDict_GET_SIZE(limbo) != 0 ||
-        !IS_KNOWN(threading, _start_new_thread) || !IS_KNOWN(threading, get_ident)) {
+        BOOTSTRAP_START_OF_THREADS(!IS_KNOWN) || !IS_KNOWN(threading, get_ident)) {
         return false;
     }
     PyObject *references = PyObject_GetAttr(all, b->str_data);
@@ -127,29 +127,40 @@ fork_prepare_stream(struct bootstrap *b, int fd)
     return error;
 }
 
-/* The pid as fork() returns it, -1: exception. */
-static pid_t
-fork_call(struct bootstrap *b, PyObject *function)
+/* What the children of one call have in common. */
+struct fork_plan {
+    PyObject *function, *own, *intent; /* borrowed */
+    bool follow;
+    pid_t parent;
+};
+
+/* Before a fork (on), and after it in both processes: what hooks see of it. 0 or -1 with an exception. */
+static int
+fork_announce(struct bootstrap *b, const struct fork_plan *plan, bool skip, bool on)
 {
-    bool skip = fork_is_single_threaded(b);
-    PyObject *result = NULL, *restored = NULL;
+    PyObject *flag = on ? Py_True : Py_False;
     if (skip) {
-        PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, Py_True);
+        PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, flag);
         if (skipped == NULL) {
             return -1;
         }
         Py_DECREF(skipped);
     }
-    result = PyObject_CallNoArgs(function);
+    return plan->intent != Py_None ? PyObject_SetAttr(plan->intent, b->str_preserve_fd, flag) : 0;
+}
+
+/* The pid as fork() returns it, -1: exception. */
+static pid_t
+fork_call(struct bootstrap *b, const struct fork_plan *plan)
+{
+    bool skip = fork_is_single_threaded(b);
+    PyObject *result = fork_announce(b, plan, skip, true) == 0 ? PyObject_CallNoArgs(plan->function) : NULL;
     pid_t pid = result != NULL ? (pid_t)PyLong_AsLong(result) : -1;
     Py_XDECREF(result);
-    if (skip) {
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
-        restored = mpf_bootstrap_skip_hook((PyObject *)b, Py_False);
-        PyErr_Restore(type, value, traceback);
-        Py_XDECREF(restored);
-    }
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    (void)fork_announce(b, plan, skip, false);
+    PyErr_Restore(type, value, traceback);
     return pid;
 }
 
@@ -189,6 +200,19 @@ fork_watch_child(pid_t pid)
     return fd;
 }
 
+/* In the child: has it forget what its parent has registered with atexit, where it runs what it registers itself. 0 or -1. */
+static int
+fork_begin_exits(struct bootstrap *b)
+{
+    if (b->exits) {
+        return 0;
+    }
+    PyObject *function = PyDict_GetItemWithError(b->util, b->known_name__exit_function); /* borrowed */
+    PyObject *result = function != NULL && CALL(atexit, _clear) == 0 ? PyObject_CallOneArg(b->known_register, function) : NULL;
+    Py_XDECREF(result);
+    return result != NULL ? 0 : -1;
+}
+
 /* In the child: the exit code of the process, which has run; NULL where it has not, without an exception. */
 static PyObject *
 fork_run(struct bootstrap *b, PyObject *process, PyObject *own, int sentinel)
@@ -196,12 +220,14 @@ fork_run(struct bootstrap *b, PyObject *process, PyObject *own, int sentinel)
     PyObject *attributes = PyObject_GenericGetDict(process, NULL);
     PyObject *number = attributes != NULL ? PyLong_FromLong(sentinel) : NULL;
     PyObject *code = NULL;
-    if (number != NULL && mpf_bootstrap_inherits(process, attributes, b->str__bootstrap, own)) {
-        code = mpf_bootstrap_run(b, process, number);
+    if (number != NULL && mpf_bootstrap_is_known(b) && mpf_bootstrap_inherits(process, attributes, b->str__bootstrap, own)) {
+        code = fork_begin_exits(b) == 0 ? mpf_bootstrap_run(b, process, number) : NULL;
         if (code == NULL) {
+            PyErr_Clear();
             code = PyLong_FromLong(1);
-        } else if (code == Py_NotImplemented) {
-            Py_CLEAR(code);
+        }
+        if (!b->exits) {
+            (void)CALL(atexit, _run_exitfuncs);
         }
     }
     Py_XDECREF(number);
@@ -217,7 +243,7 @@ fork_be(struct bootstrap *b, PyObject *process, PyObject *own, bool follow, pid_
     if (follow && mpf_follow_start((int32_t)parent, 0, false) < 0) {
         _exit(1);
     }
-    PyObject *code = own != Py_None ? fork_run(b, process, own, sentinel) : NULL;
+    PyObject *code = fork_run(b, process, own, sentinel);
     if (code == NULL) {
         return;
     }
@@ -226,13 +252,6 @@ fork_be(struct bootstrap *b, PyObject *process, PyObject *own, bool follow, pid_
     Py_XDECREF(end != NULL ? PyObject_CallOneArg(end, code) : NULL);
     _exit(1);
 }
-
-/* What the children of one call have in common. */
-struct fork_plan {
-    PyObject *function, *own; /* borrowed */
-    bool follow;
-    pid_t parent;
-};
 
 /* In the child: becomes the process, or returns the descriptor that tells of the parent's end. */
 static int
@@ -291,7 +310,7 @@ fork_one(struct bootstrap *b, const struct fork_plan *plan, PyObject *process, P
         mpf_errors_raise(-errno);
         return -1;
     }
-    pid_t pid = fork_prepare_stream(b, reserved) == 0 ? fork_call(b, plan->function) : -1;
+    pid_t pid = fork_prepare_stream(b, reserved) == 0 ? fork_call(b, plan) : -1;
     if (pid == 0) {
         *sentinel = fork_begin(b, plan, process, reserved);
         return 1;
@@ -301,13 +320,13 @@ fork_one(struct bootstrap *b, const struct fork_plan *plan, PyObject *process, P
 }
 
 const char mpf_bootstrap_fork_doc[] = PyDoc_STR(
-"fork($self, fork, processes, bootstrap, follow, popens, /)\n--\n\n"
+"fork($self, fork, processes, bootstrap, follow, popens, intent, /)\n--\n\n"
 "Call fork, which is os.fork, for each of the processes, a tuple.  In the parent, which gets None, the object in the same\n"
 "place of the tuple popens has its sentinel and pid then.  Raises OSError where a child cannot be forked, or there is no\n"
 "descriptor to be had: those before it are there.\n\n"
 "A child becomes its process object and ends with it, so that it never returns, unless the object has another _bootstrap\n"
-"than the function bootstrap, or that is None: then it gets (i, sentinel of the parent).  follow: have the children end together\n"
-"with their parent.");
+"than the function bootstrap or something around that was replaced: then it gets (i, sentinel of the parent).  follow: have the\n"
+"children end together with their parent.  intent: an object whose preserve_fd is true during each fork, or None.");
 
 PyObject *
 mpf_bootstrap_fork(PyObject *self, PyObject *args)
@@ -316,8 +335,8 @@ mpf_bootstrap_fork(PyObject *self, PyObject *args)
     struct fork_plan plan;
     PyObject *processes, *popens;
     int follow;
-    if (!PyArg_ParseTuple(args, "OO!OpO!:fork", &plan.function, &PyTuple_Type, &processes, &plan.own, &follow, &PyTuple_Type,
-                          &popens)) {
+    if (!PyArg_ParseTuple(args, "OO!OpO!O:fork", &plan.function, &PyTuple_Type, &processes, &plan.own, &follow, &PyTuple_Type,
+                          &popens, &plan.intent)) {
         return NULL;
     }
     if (PyTuple_GET_SIZE(processes) != PyTuple_GET_SIZE(popens)) {

@@ -1,7 +1,7 @@
 /*
  * Purpose: the type Bootstrap: what is known of multiprocessing's modules, and its methods.
  *
- * Layout: private memory only. A Bootstrap holds the dicts of the modules process, util, context, threading and os, and the
+ * Layout: private memory only. A Bootstrap holds the dicts of the modules process, util, context, threading, os and atexit, and the
  * functions that were in them when it was made.
  *
  * States, invariants: see bootstrap.c. Where something was not there, or this is a version that nobody has looked at, `known` is
@@ -108,12 +108,12 @@ bootstrap_fill_hook(struct bootstrap *b, PyObject *hook, PyObject *nothing)
 static PyObject *
 bootstrap_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"process", "util",    "context", "threading", "os", "report",
-                            "hook",    "nothing", "exits",   "known",     NULL};
-    PyObject *process, *util, *context, *threading, *os, *report, *hook, *nothing;
+    static char *names[] = {"process", "util",    "context", "threading", "os", "atexit",
+                            "report",  "hook", "nothing", "exits",     "known", NULL};
+    PyObject *process, *util, *context, *threading, *os, *atexit, *report, *hook, *nothing;
     int exits, known;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!O!O!OOOpp:Bootstrap", names, &PyDict_Type, &process, &PyDict_Type,
-                                     &util, &PyDict_Type, &context, &PyDict_Type, &threading, &PyDict_Type, &os, &report,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!O!O!O!OOOpp:Bootstrap", names, &PyDict_Type, &process, &PyDict_Type,
+                                     &util, &PyDict_Type, &context, &PyDict_Type, &threading, &PyDict_Type, &os, &PyDict_Type, &atexit, &report,
                                      &hook, &nothing, &exits, &known)) {
         return NULL;
     }
@@ -126,6 +126,7 @@ bootstrap_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     b->context = Py_NewRef(context);
     b->threading = Py_NewRef(threading);
     b->os = Py_NewRef(os);
+    b->atexit = Py_NewRef(atexit);
     b->report = Py_NewRef(report);
     b->exits = exits;
     b->reserved = -1;

@@ -1,5 +1,6 @@
 """What runs in a child around the program's function: that of the standard library, whatever the program has made of it."""
 import os
+import sys
 
 import pytest
 
@@ -231,3 +232,71 @@ def test_the_standard_input_of_a_forked_child_is_empty(python, tmp_path, how):
     command = {"pipe": (), "file": (), "closed": ("-c", "import os; os.close(0); exec(open('program.py').read())")}[how]
     done = python(*(command or ("program.py",)), stdin="" if how != "file" else os.devnull)
     assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+ENDS = """
+import atexit
+import multiprocessing
+import multiprocessing.util
+import sys
+import threading
+
+def say(text):
+    print(text, threading.main_thread().is_alive(), multiprocessing.current_process().name, flush=True)
+
+def fail():
+    raise ValueError("at exit")
+
+def nothing():
+    pass
+
+def finalizer():
+    multiprocessing.util.Finalize(None, say, ("finalizer",), exitpriority=1)
+
+def both():
+    finalizer()
+    atexit.register(say, "at exit")
+    raise KeyError("end")
+
+def failing():
+    atexit.register(say, "before it fails")
+    atexit.register(fail)
+
+def instead():
+    atexit.unregister(multiprocessing.util._exit_function)
+    atexit.register(say, "instead")
+    finalizer()
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    atexit.register(print, "at exit of the parent")
+    multiprocessing.util.Finalize(None, print, ("finalizer of the parent",), exitpriority=1)
+    for target in nothing, finalizer, both, failing, instead:
+        process = multiprocessing.Process(target=target, name=target.__name__)
+        process.start()
+        process.join()
+        print(target.__name__, process.exitcode, flush=True)
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_child_ends_with_what_it_has_registered_for_that(same, method):
+    assert same(ENDS, method).status == 0
+
+
+@pytest.mark.skipif(not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="there it is the standard library's code")
+def test_a_forked_child_is_run_without_code_of_python_around_it(python):
+    program = """if True:
+        import mpfast, sys
+        def callers(frame):
+            while frame is not None:
+                yield frame.f_code.co_name
+                frame = frame.f_back
+        def look():
+            print(*callers(sys._getframe()))
+        process = mpfast.get_context("fork").Process(target=look)
+        process.start()
+        process.join()
+    """
+    names = python("-c", program).stdout.split()
+    assert names[0] == "look" and not {"run", "_bootstrap", "_original", "_run"} & set(names), names
