@@ -9,7 +9,8 @@
  *     prepare  the list's lock is taken, the gate shut: other threads of this process wait before they change anything in
  *              the arena, so that the list of references is exactly what the child's private memory will speak of.
  *              For each arena: a slot FREE -> COPYING, the list copied (every block counts one more), -> NASCENT.
- *     parent   notes the child's pid beside what it set aside, where the system tells it; the gate is opened.
+ *     parent   notes the child's pid beside what it set aside, where the system tells it; the gate is opened. Who has announced
+ *              the fork tells the pid itself afterwards, which spares asking the system twice.
  *     child    the gate is opened; its slot NASCENT -> JOINING -> LIVE. Where there is none (no memory for it, or the child
  *              was stopped for so long that it was given away): a fresh one, and arena->lost says that what was
  *              inherited is stale.
@@ -26,6 +27,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -39,6 +41,13 @@
 static _Atomic uint32_t gate;
 static int install_result;
 static int32_t youngest_before; /* child of the thread that forks; while the gate is shut */
+static uint64_t forks;          /* begun so far; under the list's lock */
+
+/* Of the calling thread. */
+static _Thread_local struct {
+    bool pending, again;
+    uint64_t fork; /* the one that was announced, once it is done; or 0 */
+} announced;
 
 static void wait_at_gate(struct mpf_arena *arena)
 {
@@ -92,11 +101,12 @@ static void prepare(void)
 {
     mpf_process_before_fork();
     for (struct mpf_arena *arena = mpf_arena_list(); arena; arena = next_of(arena))
-        if (arena->self)
+        if (arena->self && !announced.again)
             mpf_participant_reap(arena);
     pthread_mutex_lock(mpf_arena_list_lock());
+    forks++;
     atomic_store_explicit(&gate, (uint32_t)syscall(SYS_gettid), memory_order_release);
-    if (mpf_arena_list()) {
+    if (mpf_arena_list() && !announced.pending) {
         unsigned ignored;
         youngest_before = mpf_process_youngest_child(0, &ignored);
     }
@@ -112,12 +122,8 @@ static void open_gate(void)
 }
 
 /* Notes in each slot who is to take it, so that a child which is killed before it can is no riddle. */
-static void name_child(void)
+static void name_child(int32_t pid)
 {
-    unsigned newer;
-    int32_t pid = mpf_process_youngest_child(youngest_before, &newer);
-    if (newer != 1) /* fork() has failed, or this process was given an orphan meanwhile */
-        return;
     for (struct mpf_arena *arena = mpf_arena_list(); arena; arena = next_of(arena)) {
         uint32_t id = mpf_view(arena)->nascent;
         if (id)
@@ -126,11 +132,39 @@ static void name_child(void)
     }
 }
 
+static void find_and_name_child(void)
+{
+    unsigned newer;
+    int32_t pid = mpf_process_youngest_child(youngest_before, &newer);
+    if (newer == 1) /* else fork() has failed, or this process was given an orphan meanwhile */
+        name_child(pid);
+}
+
 static void parent(void)
 {
-    if (mpf_arena_list())
-        name_child();
+    if (announced.pending) {
+        announced.pending = announced.again = false;
+        announced.fork = forks;
+    } else if (mpf_arena_list()) {
+        find_and_name_child();
+    }
     open_gate();
+}
+
+void mpf_fork_announce(bool again)
+{
+    announced.pending = true;
+    announced.again = again;
+    announced.fork = 0;
+}
+
+void mpf_fork_tell(int32_t pid)
+{
+    announced.pending = announced.again = false;
+    pthread_mutex_lock(mpf_arena_list_lock());
+    if (pid > 0 && announced.fork == forks) /* else a hook has forked, too: which of the children it is nobody knows */
+        name_child(pid);
+    pthread_mutex_unlock(mpf_arena_list_lock());
 }
 
 static int take_place(struct mpf_arena *arena, uint32_t id)
@@ -150,6 +184,9 @@ static int take_place(struct mpf_arena *arena, uint32_t id)
 
 static void child(void)
 {
+    if (announced.pending)
+        sched_yield(); /* where it has its parent's CPU: that has more to start */
+    announced.pending = announced.again = false;
     mpf_process_after_fork();
     mpf_arena_after_fork();
     for (struct mpf_arena *arena = mpf_arena_list(); arena; arena = next_of(arena)) {

@@ -38,6 +38,13 @@ int mpf_participant_join(struct mpf_arena *arena);
 /* Says that this process ends in order: its locks stay held. Its references are dropped once it has ended. All arenas. */
 void mpf_participant_leave_all(void);
 
+/* Before fork(): this thread will tell with mpf_fork_tell() what has become of it, and the child lets its parent go on first.
+ * again: right after another one, so that there is no need to look for the dead. */
+void mpf_fork_announce(bool again);
+
+/* After it, in the parent. pid: of the child, or not above 0 where there is none. */
+void mpf_fork_tell(int32_t pid);
+
 enum mpf_participant_state mpf_participant_state(struct mpf_arena *arena, uint32_t id);
 
 /* Whether no instruction of that participant's process will run again, in whatever way it ended. */

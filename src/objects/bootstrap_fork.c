@@ -132,11 +132,12 @@ struct fork_plan {
     PyObject *function, *own, *intent; /* borrowed */
     bool follow;
     pid_t parent;
+    bool again; /* not the first child */
 };
 
 /* Before a fork (on), and after it in both processes: what hooks see of it. 0 or -1 with an exception. */
 static int
-fork_announce(struct bootstrap *b, const struct fork_plan *plan, bool skip, bool on)
+fork_show(struct bootstrap *b, const struct fork_plan *plan, bool skip, bool on)
 {
     PyObject *flag = on ? Py_True : Py_False;
     if (skip) {
@@ -154,12 +155,16 @@ static pid_t
 fork_call(struct bootstrap *b, const struct fork_plan *plan)
 {
     bool skip = fork_is_single_threaded(b);
-    PyObject *result = fork_announce(b, plan, skip, true) == 0 ? PyObject_CallNoArgs(plan->function) : NULL;
+    mpf_fork_announce(plan->again);
+    PyObject *result = fork_show(b, plan, skip, true) == 0 ? PyObject_CallNoArgs(plan->function) : NULL;
     pid_t pid = result != NULL ? (pid_t)PyLong_AsLong(result) : -1;
     Py_XDECREF(result);
+    if (pid != 0) {
+        mpf_fork_tell((int32_t)pid);
+    }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    (void)fork_announce(b, plan, skip, false);
+    (void)fork_show(b, plan, skip, false);
     PyErr_Restore(type, value, traceback);
     return pid;
 }
@@ -350,7 +355,8 @@ mpf_bootstrap_fork(PyObject *self, PyObject *args)
     Py_ssize_t i;
     for (i = 0; forked == 0 && i < PyTuple_GET_SIZE(processes); i++) {
         /* What hooks of a fork, or other threads, have printed meanwhile must not be in the next child as well. */
-        forked = i == 0 ? 0 : mpf_bootstrap_flush(b);
+        plan.again = i != 0;
+        forked = plan.again ? mpf_bootstrap_flush(b) : 0;
         if (forked == 0) {
             forked = fork_one(b, &plan, PyTuple_GET_ITEM(processes, i), PyTuple_GET_ITEM(popens, i), &sentinel);
         }

@@ -310,6 +310,64 @@ static void test_child_that_never_comes(void)
     mpf_block_check(arena);
 }
 
+/* The same, where who forks tells the system's answer itself: that is all that is known of the child. */
+static void test_announced_child_that_never_comes(void)
+{
+    struct mpf_ref ref;
+    CHECK_EQUAL(mpf_arena_home(&arena), 0);
+    CHECK_EQUAL(mpf_block_alloc(arena, 64, MPF_BLOCK_RAW, &ref), 0);
+    for (int i = 0; i < 6; i++) {
+        bool is_told = i < 3;
+        mpf_fault_set("fork.child:1:kill");
+        mpf_fork_announce(i % 3 != 0);
+        pid_t pid = check_fork(late_child, &ref);
+        mpf_fork_tell(is_told ? pid : -1);
+        mpf_fault_set(NULL);
+        CHECK_EQUAL(check_wait(pid), -SIGKILL);
+        reap_all();
+        CHECK_EQUAL(count(false), is_told ? 1 : 2);
+        let_time_pass();
+        reap_all();
+        CHECK_EQUAL(count(false), 1);
+    }
+    mpf_block_check(arena);
+}
+
+static pid_t fork_stopped(void (*body)(void *), void *argument)
+{
+    int status;
+    mpf_fault_set("fork.child:1:stop");
+    pid_t pid = check_fork(body, argument);
+    mpf_fault_set(NULL);
+    CHECK_EQUAL(waitpid(pid, &status, WUNTRACED), pid);
+    return pid;
+}
+
+static void inheriting_child(void *argument)
+{
+    struct mpf_ref copy;
+    CHECK(!arena->lost);
+    CHECK_EQUAL(mpf_block_ref(argument, &copy), 0);
+    mpf_block_unref(&copy);
+}
+
+/* What is told of an announced fork is not taken for another one that has come in between. */
+static void test_announced_fork_and_another(void)
+{
+    struct mpf_ref ref;
+    CHECK_EQUAL(mpf_arena_home(&arena), 0);
+    CHECK_EQUAL(mpf_block_alloc(arena, 64, MPF_BLOCK_RAW, &ref), 0);
+    mpf_fork_announce(false);
+    pid_t first = fork_stopped(inheriting_child, &ref);
+    pid_t second = fork_stopped(inheriting_child, &ref);
+    mpf_fork_tell(first);
+    kill(first, SIGKILL);
+    CHECK_EQUAL(check_wait(first), -SIGKILL);
+    reap_all();
+    kill(second, SIGCONT);
+    CHECK_EQUAL(check_wait(second), 0);
+}
+
 static void test_no_memory_for_the_list(void)
 {
     struct mpf_ref ref;
@@ -336,6 +394,8 @@ CHECK_MAIN({"before_any_arena", test_before_any_arena}, {"inherits", test_inheri
            {"killed_at_every_point", test_killed_at_every_point},
            {"child_that_comes_too_late", test_child_that_comes_too_late},
            {"child_that_never_comes", test_child_that_never_comes},
+           {"announced_child_that_never_comes", test_announced_child_that_never_comes},
+           {"announced_fork_and_another", test_announced_fork_and_another},
            {"no_memory_for_the_list", test_no_memory_for_the_list},
 #endif
 )
