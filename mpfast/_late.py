@@ -230,7 +230,8 @@ def run_imported(*namespaces):
     """Have the late modules run that the program's modules have imported, and what is in *namespaces*, dicts."""
     library = sys.stdlib_module_names
     own = [_get(module, "__dict__") for name, module in list(sys.modules.items())
-           if name.partition(".")[0] not in library and issubclass(type(module), _Plain)]
+           if name.partition(".")[0] not in library and issubclass(type(module), _Plain) and
+           name != "mpfast"]  # it has the names of multiprocessing, which is the library's: `reducer` is a module
     for names in *own, *namespaces:
         for value in list(names.values()):
             if is_late(value):

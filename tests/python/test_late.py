@@ -228,6 +228,34 @@ def test_what_is_destroyed_in_the_end_can_use_what_is_imported(python, tmp_path)
 
 
 @native
+def test_the_import_of_the_package_has_nothing_run(python, tmp_path):
+    program = """
+import sys
+{}
+
+def f():
+    names = "enum", "pickle", "re", "signal", "socket", "multiprocessing.reduction"
+    print([name for name in names if type(sys.modules[name]) is type(sys)])
+    import mpfast
+    print(mpfast.reducer.ForkingPickler.__name__, type(mpfast.reducer) is type(sys))
+
+if __name__ == "__main__":
+    import mpfast
+    process = mpfast.get_context("spawn").Process(target=f)
+    process.start()
+    process.join()
+"""
+    outcomes = []
+    for line in "import mpfast", "":
+        (tmp_path / "program.py").write_text(program.format(line))
+        done = python("program.py")
+        outcomes.append((done.stdout, done.stderr))
+    # How the package is installed can have modules run at the start of the interpreter.
+    assert outcomes[0] == outcomes[1] and outcomes[1][0].endswith("ForkingPickler True\n")
+    assert "reduction" not in outcomes[1][0] and not outcomes[1][1]
+
+
+@native
 def test_a_warning_that_was_shown_is_not_shown_again(same):
     outcome = same("""
 import multiprocessing
