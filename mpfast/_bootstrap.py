@@ -56,8 +56,13 @@ def _with_entry(entries, function, name):
         return entries  # it is written in another way than in the versions that are known
 
 
-def _nothing():
-    pass
+if sys.version_info >= (3, 14):
+    def _after_fork_alone():
+        """What threading does in a forked child whose parent has one thread.  Its code runs with the names of that module."""
+        _main_thread._set_native_id()  # type: ignore[name-defined]  # noqa: F821
+else:
+    def _after_fork_alone():
+        """What threading does in a forked child whose parent has one thread."""
 
 
 def _make():
@@ -68,7 +73,7 @@ def _make():
     if not (hasattr(hook, "__code__") and hook.__globals__ is vars(threading) and not hook.__code__.co_freevars):
         hook = None
     return _core.Bootstrap(vars(_process), vars(_util), vars(_context), vars(threading), vars(os), vars(atexit),
-                           _report, hook, _nothing, exits, known)
+                           _report, hook, _after_fork_alone, exits, known)
 
 
 bootstrap = _make()

@@ -9,8 +9,9 @@
  *     prepare  the list's lock is taken, the gate shut: other threads of this process wait before they change anything in
  *              the arena, so that the list of references is exactly what the child's private memory will speak of.
  *              For each arena: a slot FREE -> COPYING, the list copied (every block counts one more), -> NASCENT.
- *     parent   notes the child's pid beside what it set aside, where the system tells it; the gate is opened. Who has announced
- *              the fork tells the pid itself afterwards, which spares asking the system twice.
+ *     parent   notes the child's pid beside what it set aside, where the system tells it; the gate is opened. Who has
+ *              announced the fork tells the pid itself afterwards, which spares asking the system twice; where a hook has
+ *              forked meanwhile, nobody does.
  *     child    the gate is opened; its slot NASCENT -> JOINING -> LIVE. Where there is none (no memory for it, or the child
  *              was stopped for so long that it was given away): a fresh one, and arena->lost says that what was
  *              inherited is stale.
@@ -20,9 +21,10 @@
  *
  * Callers: the C library, around fork().
  *
- * Death of the caller: the parent while COPYING: the slot is reaped as soon as it is dead. The parent after that, or
- * fork() failing: the slot is given back after 30 s, for nobody can tell that no child will come. The child before it takes its
- * place: likewise, at once where its pid was noted. At any later step: a reaper frees its slot and drops its references.
+ * Death of the caller: the parent while COPYING: the slot is reaped as soon as it is dead. The parent after that, before it
+ * has told the pid too, or fork() failing: the slot is given back after 30 s, for nobody can tell that no child will come. The
+ * child before it takes its place: likewise, at once where its pid was noted. At any later step: a reaper frees its slot and
+ * drops its references.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -162,8 +164,9 @@ void mpf_fork_tell(int32_t pid)
 {
     announced.pending = announced.again = false;
     pthread_mutex_lock(mpf_arena_list_lock());
-    if (pid > 0 && announced.fork == forks) /* else a hook has forked, too: which of the children it is nobody knows */
+    if (pid > 0 && announced.fork == forks) /* else a hook has forked, too, and what was set aside is that child's */
         name_child(pid);
+    announced.fork = 0; /* where this was the fork of a hook, the one around it is not told of in its place */
     pthread_mutex_unlock(mpf_arena_list_lock());
 }
 

@@ -264,31 +264,16 @@ bootstrap_is_own_lock(struct bootstrap *b, PyObject *locks)
     return own;
 }
 
-/* Whether nothing of the program's runs between the end of the threads and that of the process. */
-static bool
-bootstrap_is_last(struct bootstrap *b)
-{
-    if (b->exits) {
-        return true;
-    }
-    PyObject *count = PyObject_CallNoArgs(b->known__ncallbacks);
-    bool last = count != NULL && PyLong_AsLong(count) <= 1 && is_empty_dict(GET(util, _finalizer_registry));
-    Py_XDECREF(count);
-    PyErr_Clear();
-    return last;
-}
-
-/* Waits for the other threads, where there are any. */
+/* Waits for the other threads, where there are any. Where functions registered with atexit run later, they see that it was done. */
 static int
 bootstrap_join_threads(struct bootstrap *b)
 {
     PyObject *active = GET(threading, _active), *callbacks = GET(threading, _threading_atexits);
     PyObject *locks = GET(threading, _shutdown_locks); /* gone since 3.13 */
-    if (IS_KNOWN(threading, _shutdown) && active != NULL && PyDict_CheckExact(active) && PyDict_GET_SIZE(active) == 1 &&
+    if (b->exits && IS_KNOWN(threading, _shutdown) && active != NULL && PyDict_CheckExact(active) && PyDict_GET_SIZE(active) == 1 &&
         is_empty_dict(GET(threading, _limbo)) && callbacks != NULL && PyList_CheckExact(callbacks) &&
         PyList_GET_SIZE(callbacks) == 0 &&
-        (locks == NULL || (PySet_CheckExact(locks) && (PySet_GET_SIZE(locks) == 0 || bootstrap_is_own_lock(b, locks)))) &&
-        bootstrap_is_last(b)) {
+        (locks == NULL || (PySet_CheckExact(locks) && (PySet_GET_SIZE(locks) == 0 || bootstrap_is_own_lock(b, locks))))) {
         return 0;
     }
     return CALL(threading, _shutdown);
@@ -301,10 +286,12 @@ bootstrap_say_exit(struct bootstrap *b, PyObject *code)
     if ((logger == NULL || logger == Py_None) && IS_KNOWN(util, info)) {
         return 0;
     }
-    PyObject *text = PyUnicode_FromFormat("process exiting with exitcode %S", code);
-    PyObject *info = PyDict_GetItemWithError(b->util, b->known_name_info);
+    PyObject *form = PyUnicode_FromString("process exiting with exitcode %d");
+    PyObject *text = form != NULL ? PyNumber_Remainder(form, code) : NULL; /* a bool, say, is a number here */
+    PyObject *info = GET_KNOWN(util, info);
     PyObject *result = text != NULL && info != NULL ? PyObject_CallOneArg(info, text) : NULL;
     Py_XDECREF(text);
+    Py_XDECREF(form);
     Py_XDECREF(result);
     return result != NULL ? 0 : -1;
 }

@@ -27,11 +27,7 @@
     X(threading, _shutdown) \
     BOOTSTRAP_START_OF_THREADS(X) \
     X(threading, get_ident) \
-    X(threading, main_thread) \
-    X(atexit, _clear) \
-    X(atexit, _ncallbacks) \
-    X(atexit, _run_exitfuncs) \
-    X(atexit, register)
+    X(threading, main_thread)
 
 #define BOOTSTRAP_NAMES(X) \
     X(_logger) X(_start_method) X(_default_context) X(_concrete_contexts) X(_actual_context) X(_process_counter) \
@@ -40,7 +36,7 @@
     X(_active) X(_limbo) X(_dangling) X(__code__) X(_threading_atexits) X(_shutdown_locks) X(close) X(flush) X(_name) \
     X(_config) X(authkey) X(name) X(sys_path) X(sys_argv) X(dir) X(orig_dir) X(start_method) X(log_to_stderr) X(log_level) \
     X(ORIGINAL_DIR) X(_pid) X(_sentinel) X(_tstate_lock) X(_bootstrap) X(_exit) X(_is_stopped) \
-    X(pid) X(sentinel) X(preserve_fd)
+    X(pid) X(sentinel) X(preserve_fd) X(_clear) X(_run_exitfuncs) X(register)
 
 /* Owned, or NULL where nothing is said of it. */
 #define BOOTSTRAP_OBJECTS(X) \
@@ -51,7 +47,7 @@
     X(stdin_made) /* what util._close_stdin() has put in the place of sys.stdin; NULL: nothing yet */ \
     X(streams) /* descriptor -> a stream on it that can be put there; a dict */ \
     X(hook) X(hook_body) /* threading's after a fork, and its code; NULL: it has none that is known */ \
-    X(no_body) /* code that does nothing */ \
+    X(no_body) /* code that does what is left of that with one thread */ \
     X(ahead_family) X(ahead_name) X(ahead_counter) X(ahead_children) /* made for the next child; or NULL */ \
     X(former_counter) X(former_children) /* kept in a child: freeing them copies pages; or NULL */
 
@@ -77,9 +73,10 @@ struct bootstrap {
 
 #define GET(module, name) PyDict_GetItemWithError(b->module, b->str_##name) /* borrowed */
 #define SET(module, name, value) PyDict_SetItem(b->module, b->str_##name, value)
-/* Calls what the module has under the name now. 0 or -1. */
-#define CALL(module, name) mpf_bootstrap_call(PyDict_GetItemWithError(b->module, b->known_name_##name))
-#define IS_KNOWN(module, name) (PyDict_GetItemWithError(b->module, b->known_name_##name) == b->known_##name)
+/* What the module has under a name of BOOTSTRAP_KNOWN now: borrowed; calls it: 0 or -1. */
+#define GET_KNOWN(module, name) PyDict_GetItemWithError(b->module, b->known_name_##name)
+#define CALL(module, name) mpf_bootstrap_call(GET_KNOWN(module, name))
+#define IS_KNOWN(module, name) (GET_KNOWN(module, name) == b->known_##name)
 
 /* Whether looking the name up in the instance gives what stands in BaseProcess.__dict__. */
 bool mpf_bootstrap_inherits(PyObject *object, PyObject *attributes, PyObject *name, PyObject *base);

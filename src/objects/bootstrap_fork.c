@@ -4,9 +4,9 @@
  * Why in C: after a fork every page that the parent writes to costs it a fault, too, and the child a copy; see bootstrap.c.
  *
  * Threads: threading's own hook after a fork cleans up after the threads that the child has not got. That is a function of
- * Python which touches some hundred and fifty pages. With one thread it leaves everything as it finds it, so for the time of
- * such a fork the function is given an empty body. (A hook cannot be taken away, and leaving it out for good would break the
- * forks that the program makes itself.)
+ * Python which touches some hundred and fifty pages. With one thread it leaves everything as it finds it but, since 3.14, the
+ * native id of that thread; so for the time of such a fork the function is given a body that does no more. (A hook cannot be
+ * taken away, and leaving it out for good would break the forks that the program makes itself.)
  *
  * Invariants: no child without a descriptor to watch it: one is reserved before the fork, of /dev/null; the child can use it
  * for its standard input, for which its parent keeps streams ready, by descriptor. The hook has its own body whenever
@@ -212,13 +212,36 @@ fork_begin_exits(struct bootstrap *b)
     if (b->exits) {
         return 0;
     }
-    PyObject *function = PyDict_GetItemWithError(b->util, b->known_name__exit_function); /* borrowed */
-    PyObject *result = function != NULL && CALL(atexit, _clear) == 0 ? PyObject_CallOneArg(b->known_register, function) : NULL;
+    PyObject *result = NULL;
+    if (mpf_bootstrap_call(GET(atexit, _clear)) == 0) {
+        PyObject *enlist = GET(atexit, register), *function = GET_KNOWN(util, _exit_function);
+        result = enlist != NULL && function != NULL ? PyObject_CallOneArg(enlist, function) : NULL;
+    }
     Py_XDECREF(result);
     return result != NULL ? 0 : -1;
 }
 
-/* In the child: the exit code of the process, which has run; NULL where it has not, without an exception. */
+/* In the child: the exit code of the process, which has run; NULL where it has not. No exception. */
+static PyObject *
+fork_run_known(struct bootstrap *b, PyObject *process, PyObject *sentinel)
+{
+    PyObject *code = fork_begin_exits(b) == 0 ? mpf_bootstrap_run(b, process, sentinel) : NULL;
+    if (code == Py_NotImplemented) { /* what was registered has had something replaced as it went */
+        Py_DECREF(code);
+        return NULL;
+    }
+    PyErr_Clear();
+    if (code == NULL) {
+        code = PyLong_FromLong(1);
+    }
+    if (!b->exits) {
+        (void)mpf_bootstrap_call(GET(atexit, _run_exitfuncs));
+    }
+    PyErr_Clear();
+    return code;
+}
+
+/* The same, where the process object is as it is known. */
 static PyObject *
 fork_run(struct bootstrap *b, PyObject *process, PyObject *own, int sentinel)
 {
@@ -226,14 +249,7 @@ fork_run(struct bootstrap *b, PyObject *process, PyObject *own, int sentinel)
     PyObject *number = attributes != NULL ? PyLong_FromLong(sentinel) : NULL;
     PyObject *code = NULL;
     if (number != NULL && mpf_bootstrap_is_known(b) && mpf_bootstrap_inherits(process, attributes, b->str__bootstrap, own)) {
-        code = fork_begin_exits(b) == 0 ? mpf_bootstrap_run(b, process, number) : NULL;
-        if (code == NULL) {
-            PyErr_Clear();
-            code = PyLong_FromLong(1);
-        }
-        if (!b->exits) {
-            (void)CALL(atexit, _run_exitfuncs);
-        }
+        code = fork_run_known(b, process, number);
     }
     Py_XDECREF(number);
     Py_XDECREF(attributes);
@@ -330,8 +346,8 @@ const char mpf_bootstrap_fork_doc[] = PyDoc_STR(
 "place of the tuple popens has its sentinel and pid then.  Raises OSError where a child cannot be forked, or there is no\n"
 "descriptor to be had: those before it are there.\n\n"
 "A child becomes its process object and ends with it, so that it never returns, unless the object has another _bootstrap\n"
-"than the function bootstrap or something around that was replaced: then it gets (i, sentinel of the parent).  follow: have the\n"
-"children end together with their parent.  intent: an object whose preserve_fd is true during each fork, or None.");
+"than the function bootstrap or something around that was replaced: then it gets (i, sentinel of the parent).  follow: have\n"
+"the children end together with their parent.  intent: an object whose preserve_fd is true during each fork, or None.");
 
 PyObject *
 mpf_bootstrap_fork(PyObject *self, PyObject *args)

@@ -1,8 +1,8 @@
 /*
  * Purpose: the type Bootstrap: what is known of multiprocessing's modules, and its methods.
  *
- * Layout: private memory only. A Bootstrap holds the dicts of the modules process, util, context, threading, os and atexit, and the
- * functions that were in them when it was made.
+ * Layout: private memory only. A Bootstrap holds the dicts of the modules process, util, context, threading, os and atexit, and
+ * the functions that were in them when it was made.
  *
  * States, invariants: see bootstrap.c. Where something was not there, or this is a version that nobody has looked at, `known` is
  * false and nothing here is used.
@@ -95,26 +95,26 @@ bootstrap_fill_known(struct bootstrap *b)
 }
 
 static void
-bootstrap_fill_hook(struct bootstrap *b, PyObject *hook, PyObject *nothing)
+bootstrap_fill_hook(struct bootstrap *b, PyObject *hook, PyObject *alone)
 {
-    if (!b->known || !PyFunction_Check(hook) || !PyFunction_Check(nothing)) {
+    if (!b->known || !PyFunction_Check(hook) || !PyFunction_Check(alone)) {
         return;
     }
     b->hook = Py_NewRef(hook);
     b->hook_body = Py_NewRef(PyFunction_GET_CODE(hook));
-    b->no_body = Py_NewRef(PyFunction_GET_CODE(nothing));
+    b->no_body = Py_NewRef(PyFunction_GET_CODE(alone));
 }
 
 static PyObject *
 bootstrap_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"process", "util",    "context", "threading", "os", "atexit",
-                            "report",  "hook", "nothing", "exits",     "known", NULL};
-    PyObject *process, *util, *context, *threading, *os, *atexit, *report, *hook, *nothing;
+    static char *names[] = {"process", "util",  "context", "threading", "os", "atexit", "report", "hook", "alone",
+                            "exits",   "known", NULL};
+    PyObject *process, *util, *context, *threading, *os, *atexit, *report, *hook, *alone;
     int exits, known;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!O!O!O!OOOpp:Bootstrap", names, &PyDict_Type, &process, &PyDict_Type,
-                                     &util, &PyDict_Type, &context, &PyDict_Type, &threading, &PyDict_Type, &os, &PyDict_Type, &atexit, &report,
-                                     &hook, &nothing, &exits, &known)) {
+                                     &util, &PyDict_Type, &context, &PyDict_Type, &threading, &PyDict_Type, &os, &PyDict_Type,
+                                     &atexit, &report, &hook, &alone, &exits, &known)) {
         return NULL;
     }
     struct bootstrap *b = (struct bootstrap *)type->tp_alloc(type, 0);
@@ -136,7 +136,7 @@ bootstrap_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     bootstrap_fill_known(b);
-    bootstrap_fill_hook(b, hook, nothing);
+    bootstrap_fill_hook(b, hook, alone);
     if (PyErr_Occurred()) {
         Py_CLEAR(b);
     }

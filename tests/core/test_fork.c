@@ -357,15 +357,21 @@ static void test_announced_fork_and_another(void)
     struct mpf_ref ref;
     CHECK_EQUAL(mpf_arena_home(&arena), 0);
     CHECK_EQUAL(mpf_block_alloc(arena, 64, MPF_BLOCK_RAW, &ref), 0);
-    mpf_fork_announce(false);
-    pid_t first = fork_stopped(inheriting_child, &ref);
-    pid_t second = fork_stopped(inheriting_child, &ref);
-    mpf_fork_tell(first);
-    kill(first, SIGKILL);
-    CHECK_EQUAL(check_wait(first), -SIGKILL);
-    reap_all();
-    kill(second, SIGCONT);
-    CHECK_EQUAL(check_wait(second), 0);
+    for (int is_announced = 0; is_announced < 2; is_announced++) {
+        mpf_fork_announce(false);
+        pid_t first = fork_stopped(inheriting_child, &ref);
+        if (is_announced)
+            mpf_fork_announce(false);
+        pid_t second = fork_stopped(inheriting_child, &ref);
+        if (is_announced)
+            mpf_fork_tell(second);
+        mpf_fork_tell(first);
+        kill(first, SIGKILL);
+        CHECK_EQUAL(check_wait(first), -SIGKILL);
+        reap_all();
+        kill(second, SIGCONT);
+        CHECK_EQUAL(check_wait(second), 0);
+    }
 }
 
 static void test_no_memory_for_the_list(void)

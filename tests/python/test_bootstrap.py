@@ -235,11 +235,15 @@ def test_the_standard_input_of_a_forked_child_is_empty(python, tmp_path, how):
 
 
 ENDS = """
+import _thread
 import atexit
+import logging
 import multiprocessing
 import multiprocessing.util
+import os
 import sys
 import threading
+import time
 
 def say(text):
     print(text, threading.main_thread().is_alive(), multiprocessing.current_process().name, flush=True)
@@ -265,13 +269,28 @@ def failing():
 def instead():
     atexit.unregister(multiprocessing.util._exit_function)
     atexit.register(say, "instead")
-    finalizer()
+
+def grandchild():
+    multiprocessing.get_context(sys.argv[1]).Process(target=say, args=("grandchild",), name="the grandchild").start()
+
+def unlisted():
+    start = getattr(_thread, "start_joinable_thread", None)
+    if start is not None:
+        start(lambda: (time.sleep(0.1), say("a thread that is not listed")), daemon=False)
+
+def exits():
+    multiprocessing.log_to_stderr(20)
+    multiprocessing.util._logger.handlers[0].setFormatter(logging.Formatter("%(message)s"))
+    sys.exit(True)
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
     atexit.register(print, "at exit of the parent")
     multiprocessing.util.Finalize(None, print, ("finalizer of the parent",), exitpriority=1)
-    for target in nothing, finalizer, both, failing, instead:
+    if sys.argv[1] == "fork":
+        hook = lambda: print("hook", threading.main_thread().native_id == threading.get_native_id(), flush=True)
+        os.register_at_fork(after_in_child=hook)
+    for target in nothing, finalizer, both, failing, instead, grandchild, unlisted, exits:
         process = multiprocessing.Process(target=target, name=target.__name__)
         process.start()
         process.join()
