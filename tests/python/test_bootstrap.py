@@ -243,7 +243,6 @@ import multiprocessing.util
 import os
 import sys
 import threading
-import time
 
 def say(text):
     print(text, threading.main_thread().is_alive(), multiprocessing.current_process().name, flush=True)
@@ -276,7 +275,7 @@ def grandchild():
 def unlisted():
     start = getattr(_thread, "start_joinable_thread", None)
     if start is not None:
-        start(lambda: (time.sleep(0.1), say("a thread that is not listed")), daemon=False)
+        start(lambda: (threading.main_thread().join(), say("a thread that is not listed")), daemon=False)
 
 def exits():
     multiprocessing.log_to_stderr(20)
