@@ -12,6 +12,7 @@ One that fails to run is late again, and so is, in a forked child, one that anot
 
 This file is also run as ``mpfast._late`` in children that have not imported this package.
 """
+import builtins
 import sys
 from _frozen_importlib import (BuiltinImporter, FrozenImporter, ModuleSpec, _module_locks, _ModuleLockManager,
                                module_from_spec)
@@ -28,6 +29,7 @@ _given: dict = {}  # name -> what a module has before it has run, while others a
 _running: dict = {}  # name -> thread
 _begun: dict = {}  # name of what is running -> (module, what was in it before)
 _afterwards: dict = {}  # name -> functions to be called with the module when it has run
+_import = builtins.__import__  # the one that a module would have run with, before the program
 _put_back: list = []  # (namespace, name, function in front, function)
 
 #: What may leave this process without the files that modules are read from.
@@ -173,6 +175,8 @@ def _run(module, name):
     former = dict(contents)
     _begun[name] = module, former
     _running[name] = get_ident()
+    replaced = builtins.__import__
+    builtins.__import__ = _import  # the program's own may need this very module
     try:
         spec = _find(name)
         made = module_from_spec(spec)
@@ -197,6 +201,8 @@ def _run(module, name):
         contents.update(former)
         raise
     finally:
+        if builtins.__import__ is _import:  # else another thread has put its own there
+            builtins.__import__ = replaced
         del _running[name], _begun[name]
 
 

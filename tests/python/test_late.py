@@ -256,6 +256,36 @@ if __name__ == "__main__":
 
 
 @native
+def test_an_import_function_of_the_programs_may_use_what_is_late(same):
+    outcome = same("""
+import builtins
+import importlib.util
+import multiprocessing
+import sys
+
+plainly = builtins.__import__
+
+def importing(name, names=None, locals=None, fromlist=(), level=0):
+    if level:
+        importlib.util.resolve_name("." * level + name, names["__package__"])
+    return plainly(name, names, locals, fromlist, level)
+
+builtins.__import__ = importing
+
+def f():
+    import unittest
+    print(builtins.__import__ is importing, unittest.TestCase.__name__)
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=f)
+    process.start()
+    process.join()
+    print(process.exitcode)
+""")
+    assert outcome.stdout == "True TestCase\n0\n"
+
+
+@native
 def test_a_warning_that_was_shown_is_not_shown_again(same):
     outcome = same("""
 import multiprocessing
