@@ -28,13 +28,19 @@ def ended():
     return reader
 
 
-def follows(process):
-    """Whether *process*, which is to be started or has just been, ends together with its parent.
+def follows(*processes):
+    """Whether *processes*, which are to be started or have just been, end together with their parent; None: some would.
 
-    Daemonic ones do, unless its ``outlive_parent`` says something else.
+    Daemonic ones do, unless their ``outlive_parent`` says something else.
     """
-    outlives = getattr(process, "outlive_parent", None)
-    return bool((process.daemon if outlives is None else not outlives) and os.environ.get("MPFAST_ORPHANS", "") != "keep")
+    wish = None
+    for process in processes:
+        outlives = getattr(process, "outlive_parent", None)
+        wishes = bool(process.daemon if outlives is None else not outlives)
+        if wish is not None and wishes != wish:
+            return None
+        wish = wishes
+    return wish and os.environ.get("MPFAST_ORPHANS", "") != "keep"
 
 
 def untouched(place, *names, module=None):

@@ -19,6 +19,7 @@ of who ends them.  It can be entered again by the thread that has it, for a fina
 program runs under it, but for what unpickling and finalizers do.
 """
 import collections
+import faulthandler
 import os
 import select
 import threading
@@ -28,6 +29,13 @@ from multiprocessing import ProcessError, TimeoutError, util
 from . import _native
 from ._crew_worker import Stacks, work
 from ._errors import WorkerLostError
+
+try:
+    from .popen_fork import end, start_together
+except ImportError:  # a kernel without pidfds
+    end = start_together = None
+
+Watch = _native.core.Watch
 
 RUN = "RUN"
 CLOSE = "CLOSE"
@@ -86,6 +94,8 @@ class Worker:
     def ended(self, timeout=None):
         """Whether the process ends within *timeout* seconds (None: wait for it)."""
         if self.descriptor < 0:
+            self.watch()
+        if self.descriptor < 0:
             return True
         poll = select.poll()
         poll.register(self.descriptor, select.POLLIN)
@@ -143,10 +153,11 @@ class _Latch:
 
     def open(self):
         self._is_open = True
-        try:
-            self._lock.release()
-        except RuntimeError:
-            pass  # it is not taken
+        if self._lock.locked():
+            try:
+                self._lock.release()
+            except RuntimeError:
+                pass  # somebody else has opened it meanwhile
 
     def wait(self, timeout=-1):
         """Wait until it is open, for at most *timeout* seconds (-1: for ever)."""
@@ -233,8 +244,8 @@ class Supervisor:
         """Returns the crew, for *slots* workers."""
         return _native.core.Crew(slots)
 
-    def worker_started(self, process):
-        """Take notice of a worker's *process*, just started (in whatever thread)."""
+    #: None, or a method (process): takes notice of a worker's process, just started (in whatever thread).
+    worker_started = None
 
     def make_process(self, slot, stacks):
         """Returns the Process object, not started, of the worker for *slot*."""
@@ -244,14 +255,12 @@ class Supervisor:
         return process
 
     def launch(self, processes, started):
-        """Start *processes*, which make_process() returned, in their order, and append each to the list *started*."""
-        try:
-            from .popen_fork import start_together
-        except ImportError:  # a kernel without pidfds
-            pass
-        else:
-            if self.state == TERMINATE or start_together(processes, started):
-                return
+        """Start *processes*, which make_process() returned, in their order, and append each to the list *started*.
+
+        Returns whether the sentinel of each is a pidfd, which tells of its end as long as nobody closes the process.
+        """
+        if start_together is not None and (self.state == TERMINATE or start_together(processes, started)):
+            return True
         for process in processes:
             if self.state == TERMINATE:
                 break
@@ -262,6 +271,7 @@ class Supervisor:
                     started.append(process)
                 raise
             started.append(process)
+        return False
 
     def worker_arguments(self, slot, stacks):
         """Returns the arguments of work()."""
@@ -313,30 +323,41 @@ class Supervisor:
                 self.wake()
 
     def _start_workers(self, count):
-        # What can be done before and after all of the starts is: behind a fork each page that is written to is copied.
+        # What can be done before all of the starts is, as what can be behind them: there each page that is written to is copied.
         workers = []
         started = []
+        by_process = {}
+        have_pidfds = False
+        take_notice = self.worker_started
+        log = util.debug if util._logger else None
         try:
             for _ in range(count):
                 workers.append(self._prepare_worker())
-            self.launch([worker.process for worker in workers], started)
+            processes = [worker.process for worker in workers]
+            by_process = dict(zip(processes, workers))
+            have_pidfds = self.launch(processes, started)
         finally:
-            self._by_process.update(zip(started, workers))
+            self._by_process.update(by_process if len(started) == len(workers) else zip(started, workers))
             self.workers.extend(started)
-            for worker in workers[len(started):]:
+            while len(workers) > len(started):
+                worker = workers.pop()
                 worker.release()
                 self.crew.lost(worker.slot)
-            for worker in workers[:len(started)]:
+            for worker in workers:
                 if worker.process in self._by_process:  # else ended again, by a finalizer that ran in this thread meanwhile
-                    worker.watch()
-                    self.worker_started(worker.process)
-                    util.debug("added worker")
+                    if not have_pidfds:  # else the thread does, when there is one
+                        worker.watch()
+                    if take_notice is not None:
+                        take_notice(worker.process)
+                    if log is not None:
+                        log("added worker")
             if self.state == TERMINATE:
                 self._end_workers()
 
     def _prepare_worker(self):
         slot = self.crew.add_worker()
-        stacks = Stacks()
+        # A forked worker has its parent's faulthandler, and leaves one that is enabled as it is.
+        stacks = Stacks(getattr(self.context, "_name", None) != "fork" or not faulthandler.is_enabled())
         try:
             process = self.make_process(slot, stacks)
             process.outlive_parent = False  # those that are not daemonic, too: a server that forks them has to be told
@@ -371,8 +392,8 @@ class Supervisor:
         try:
             descriptors = self.bells.copy()
             for worker in self._by_process.values():
-                descriptors.append(worker.descriptor)
-            self._watcher = _native.core.Watch(tuple(descriptors), self._start_watched)
+                descriptors.append(getattr(worker.process, "_sentinel", -1) if worker.descriptor < 0 else worker.descriptor)
+            self._watcher = Watch(tuple(descriptors), self._start_watched)
         except RuntimeError:  # another interpreter than the main one
             self.start_thread()
 
@@ -457,7 +478,7 @@ class Supervisor:
         with self._population:
             for worker in self._by_process.values():
                 if worker.descriptor < 0:
-                    worker.watch()  # who started it was interrupted
+                    worker.watch()
                 if worker.descriptor >= 0:
                     poll.register(worker.descriptor, select.POLLIN)
         return poll
@@ -636,7 +657,8 @@ class Supervisor:
             (idle if is_idle else workers).append(worker)
         workers += idle
         for worker in workers:
-            worker.process.terminate()
+            if end is None or not end(worker.process):
+                worker.process.terminate()
         self.crew.abandon()  # one that a handler of the program's keeps alive leaves after its task
         if self._watcher is not None and self._watcher.stop():
             self._over.open()
@@ -646,6 +668,7 @@ class Supervisor:
             worker.process.join()
             if getattr(getattr(worker.process, "_popen", None), "returncode", None) is None:
                 worker.ended()  # its join() is the program's, or the program has waited for it
+        for worker in workers:  # not before all of them are gone: each time the crew looks for the dead
             if self._by_process.pop(worker.process, None) is not None:  # else a finalizer that ran in this thread has seen to it
                 for ordinal, *_ in self.crew.lost(worker.slot):
                     self.crew.fail(ordinal, self.failure)

@@ -13,17 +13,22 @@ from mpfast._core import crew_work as _crew_work, follow_parent as _follow, foll
 
 
 class Stacks:
-    """A file in memory for the stacks that faulthandler writes in a worker that crashes.  Read by the parent."""
+    """A file in memory for the stacks that faulthandler writes in a worker that crashes.  Read by the parent.
+
+    wanted: whether there is to be one; without it nothing was ever written.
+    """
 
     __slots__ = ("_descriptor",)
 
     LONGEST = 1 << 16  # bytes
 
-    def __init__(self):
-        try:
-            self._descriptor = os.memfd_create("mpfast-stacks", os.MFD_CLOEXEC)
-        except (AttributeError, OSError):
-            self._descriptor = -1
+    def __init__(self, wanted=True):
+        self._descriptor = -1
+        if wanted:
+            try:
+                self._descriptor = os.memfd_create("mpfast-stacks", os.MFD_CLOEXEC)
+            except (AttributeError, OSError):
+                pass
 
     def address(self):
         """What the worker opens it by: (pid, descriptor), or None."""

@@ -12,20 +12,22 @@ CALLER_BYTES = 64 << 20
 FIRST_STEP = 4  # pieces put between two looks at how much there is
 LONGEST_STEP = 4096
 
-_SEQUENCES = frozenset([list, tuple, range, str, bytes, bytearray, set, frozenset, dict])
+#: Types of which reading an object runs no code of the program.
+SEQUENCES = frozenset([list, tuple, range, str, bytes, bytearray, set, frozenset, dict])
 
 
 def cannot_block(iterable):
     """Whether reading *iterable* runs no code of the program."""
-    return type(iterable) in _SEQUENCES
+    return type(iterable) in SEQUENCES
 
 
 def put_at_once(supervisor, star, func, iterable, chunksize, receiver, timeout, failed):
     """Put all of an input that is no more than an Input's first step.  Returns whether it was, and there was room for it.
 
-    The arguments are those of Input.  It takes five functions less, which counts behind a fork: each is a few pages to copy.
+    The arguments are those of Input, but for *failed*, a function (receiver, exception).  It takes five functions less, which
+    counts behind a fork: each is a few pages to copy.
     """
-    if type(iterable) not in _SEQUENCES or len(iterable) > chunksize * FIRST_STEP or supervisor.failure is not None:
+    if type(iterable) not in SEQUENCES or len(iterable) > chunksize * FIRST_STEP or supervisor.failure is not None:
         return False
     unresolved, size = supervisor.crew.load()
     if unresolved >= MOST_TASKS or size >= MOST_BYTES:
@@ -33,8 +35,9 @@ def put_at_once(supervisor, star, func, iterable, chunksize, receiver, timeout, 
     try:
         supervisor.crew.submit_pieces(star, func, iterable, chunksize, receiver, 0, FIRST_STEP, timeout)
     except Exception as error:
-        failed(supervisor.failure or error)  # a crew that has failed meanwhile takes no more
-    supervisor.put(receiver)
+        failed(receiver, supervisor.failure or error)  # a crew that has failed meanwhile takes no more
+    if supervisor.heard or supervisor.failure is not None:
+        supervisor.put(receiver)
     return True
 
 

@@ -7,6 +7,7 @@ made while the worker's function itself is replaced (``multiprocessing.pool.work
 import functools
 import multiprocessing.pool as module
 
+from ._native import core
 from ._queue_machinery import _code_of, _mentioned
 
 # Whoever defines one of these wants it to be called.
@@ -50,8 +51,12 @@ class Judge:
     def __init__(self, native):
         self._native = native
         self._steps = [(name, _defined(native, name)) for name in STEPS]
+        places = [(vars(module), "worker"), *((native, name) for name in STEPS)]
+        self._known = core.Definitions(tuple(places)) if is_stock("worker") else None
 
     def wants_machinery(self, cls):
+        if cls is self._native and self._known is not None and self._known.hold():
+            return False
         if not is_stock("worker"):
             return True
         for name, step in self._steps:

@@ -81,7 +81,7 @@ class PoolSupervisor(Supervisor):
 
     def _take_resolved(self):
         try:
-            return self._resolved.popleft()
+            return self._resolved.popleft() if self._resolved else None
         except IndexError:  # who terminates takes them, too
             return None
 

@@ -18,6 +18,7 @@ from ._native import native
 mirror(__name__)
 
 if native("Crew") is not None:
+    import functools
     import multiprocessing.pool as _stdlib
     import operator
     import os
@@ -27,7 +28,7 @@ if native("Crew") is not None:
     from . import _pool_machinery, _pool_results, context as _context
     from ._install import original
     from ._pool_compatible import Cache, TaskQueue
-    from ._pool_input import CALLER_BYTES, CALLER_TASKS, Input, cannot_block, put_at_once
+    from ._pool_input import CALLER_BYTES, CALLER_TASKS, SEQUENCES, Input, cannot_block, put_at_once
     from ._pool_supervisor import PoolSupervisor
 
     _StdlibPool = original(_stdlib.__name__, "Pool")
@@ -95,13 +96,15 @@ if native("Crew") is not None:
             self._cache = Cache(supervisor)
             self._taskqueue = TaskQueue(supervisor, self._cache)
             self._crew = supervisor.crew
+            # Before there are workers: behind a fork each page that is written to is copied.
+            self._terminate = util.Finalize(self, supervisor.finalize, exitpriority=self._exitpriority)
             try:
                 supervisor.populate()
                 supervisor.start_watching()
                 self._supervisor = supervisor
-                self._terminate = util.Finalize(self, supervisor.finalize, exitpriority=self._exitpriority)
                 self._state = _RUN
             except BaseException:
+                self._terminate.cancel()
                 supervisor.terminate()
                 raise
 
@@ -229,7 +232,7 @@ if native("Crew") is not None:
                 raise ValueError("Pool not running")
             if task_timeout is not None:
                 _check_timeout("task_timeout", task_timeout)
-            if not hasattr(iterable, "__len__"):
+            if type(iterable) not in SEQUENCES and not hasattr(iterable, "__len__"):
                 iterable = list(iterable)
             length = len(iterable)
             if chunksize is None:
@@ -246,9 +249,9 @@ if native("Crew") is not None:
             result.expect_list(length, chunksize)
             if callback or error_callback:
                 result._set_callbacks(callback, error_callback, supervisor)
-            source = supervisor, star, func, iterable, chunksize, result, task_timeout, lambda error: _fail(result, error)
-            if not put_at_once(*source):
-                self._read(Input(*source), iterable, waits)
+            source = supervisor, star, func, iterable, chunksize, result, task_timeout
+            if not put_at_once(*source, _fail):
+                self._read(Input(*source, functools.partial(_fail, result)), iterable, waits)
             if task_timeout is not None:
                 supervisor.wake()
             return result

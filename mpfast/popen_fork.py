@@ -30,7 +30,6 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
     import sys
     import threading
     import time
-    import weakref
 
     from . import _child, _core, context as _own_context, process as _process
     from ._bootstrap import _bootstrap, bootstrap
@@ -149,23 +148,30 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
 
         def _launch(self, process_obj):
             self.pid = None
-            _fork([process_obj], _child.follows(process_obj), [self])
+            bootstrap.fork(*_how_to_fork([process_obj], _child.follows(process_obj), [self]))
             self.finalizer = Finalize(self, close_fds, (self.sentinel,))
 
 
     _Popen = Popen
+    _pidfd_send_signal = signal.pidfd_send_signal
+    _SIGTERM = signal.SIGTERM
     _PLACES = {_own_context.ForkProcess: (_own_context, sys.modules[__name__]), _context.ForkProcess: (_context, _stdlib)}
+    # By class: _core.Definitions of what starts its processes, and of what ends them, when nothing of that was the program's own.
+    _untouched = {}
+    _untouched_ends = {}
 
 
     def start_together(processes, started):
         """Do what ``start()`` of each of *processes*, in their order, does, and append it to the list *started*.
 
         They are forked right behind each other, with all that can be done before that done: whatever the parent does behind a
-        fork it does on pages that are copied for it, once more each time.  Returns False, and nothing is done, where a part of
-        that is the program's own.
+        fork it does on pages that are copied for it, once more each time; a function that it calls is two or three of them.
+        Returns False, and nothing is done, where a part of that is the program's own.
         """
-        follows = set(map(_child.follows, processes))
-        if len(follows) != 1 or not _may_fork_ahead(processes):
+        if not _may_fork_ahead(processes):
+            return False
+        follow = _child.follows(*processes)
+        if follow is None:
             return False
         _util._flush_std_streams()
         _process._cleanup()
@@ -173,17 +179,19 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
         popens = [_Popen.__new__(_Popen) for _ in processes]
         for popen in popens:
             popen.returncode = popen.pid = None
+            popen.finalizer = Finalize(popen, close_fds, ())  # of nothing yet
         try:
+            how = _how_to_fork(processes, follow, popens)
             try:
-                _fork(processes, follows.pop(), popens)
-            finally:  # those that are there, in this function: one that is called is a page or two more
-                for process, popen in zip(processes, popens):
+                bootstrap.fork(*how)
+            finally:  # those that are there
+                for process in processes:
+                    popen = popens[len(started)]
                     if popen.pid is None:
                         break
-                    sentinel = popen.sentinel
-                    popen.finalizer = Finalize(popen, close_fds, (sentinel,))
+                    process._sentinel = sentinel = popen.sentinel
+                    popen.finalizer._args = sentinel,
                     process._popen = popen
-                    process._sentinel = sentinel
                     del process._target, process._args, process._kwargs
                     children.add(process)
                     started.append(process)
@@ -200,16 +208,8 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
                 started.append(process)
             elif popen.pid is not None:
                 _abandon(popen.pid)
-                _close_sentinel(popen)
-
-
-    def _close_sentinel(popen):
-        for reference in weakref.getweakrefs(popen):
-            finalizer = reference.__callback__  # which popen.finalizer may not be yet
-            if getattr(finalizer, "_key", None) in _util._finalizer_registry:
-                finalizer()
-                return
-        os.close(popen.sentinel)
+                popen.finalizer._args = popen.sentinel,
+                popen.finalizer()
 
 
     def _abandon(pid):
@@ -222,36 +222,75 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
 
     def _may_fork_ahead(processes):
         """Whether nothing of how *processes* are started is the program's own, and ``start()`` has no objection."""
-        cls = type(processes[0])
-        if cls not in _PLACES or not all(type(process) is cls and _is_plain(process) for process in processes):
+        cls = type(processes[0]) if processes else None
+        if cls not in _PLACES or not _is_untouched(cls) or _process.current_process()._config.get("daemon"):
             return False
+        me = os.getpid()
+        for process in processes:
+            if type(process) is not cls or not _is_plain(process, me):
+                return False
+        return True
+
+
+    def _is_untouched(cls):
+        known = _untouched.get(cls)
+        if known is not None and known.hold():
+            return True
         context, popens = _PLACES[cls]
-        return (popens.Popen is _Popen and _child.untouched(cls, "start", module=_process) and
+        known = _core.Definitions((
+            (vars(popens), "Popen"), (cls, "start"), (cls, "_Popen"), (_Popen, "__init__"), (_Popen, "_launch"),
+            (vars(_util), "_flush_std_streams")))
+        if not (popens.Popen is _Popen and _child.untouched(cls, "start", module=_process) and
                 _child.untouched(cls, "_Popen", module=context) and _child.untouched(_Popen, "__init__", module=_stdlib) and
                 _child.untouched(_Popen, "_launch", module=sys.modules[__name__]) and
-                _child.untouched(_util, "_flush_std_streams") and not _process.current_process()._config.get("daemon"))
+                _child.untouched(_util, "_flush_std_streams")):
+            return False
+        _untouched[cls] = known
+        _note_end(cls)
+        return True
 
 
-    def _is_plain(process):
+    def _note_end(cls):
+        known = _core.Definitions((
+            (cls, "terminate"), (cls, "_check_closed"), (_Popen, "terminate"), (_Popen, "_send_signal"), (_Popen, "_send"),
+            (vars(signal), "pidfd_send_signal")))
+        if (_child.untouched(cls, "terminate", "_check_closed", module=_process) and
+                _child.untouched(_Popen, "terminate", module=_stdlib) and
+                _child.untouched(_Popen, "_send_signal", "_send", module=sys.modules[__name__])):
+            _untouched_ends[cls] = known
+
+
+    def end(process):
+        """Do what ``terminate()`` of *process* does, at once.  Returns False, and nothing is done, where that cannot be.
+
+        It is five functions less, each of which is a few pages to copy behind a fork.
+        """
+        known = _untouched_ends.get(type(process))
+        if known is None or not known.hold() or "terminate" in vars(process):
+            return False
+        popen = process._popen
+        if type(popen) is not _Popen or "terminate" in vars(popen):
+            return False
+        if popen.returncode is None:
+            try:
+                _pidfd_send_signal(popen.sentinel, _SIGTERM)
+            except OSError:
+                return False
+        return True
+
+
+    def _is_plain(process, me):
         own = vars(process)
         return ("start" not in own and "_Popen" not in own and process._popen is None and not process._closed and
-                process._parent_pid == os.getpid())
+                process._parent_pid == me)
 
 
-    def _fork(processes, follow, popens):
-        """Fork a child for each of the *processes*, and give pid and sentinel to its Popen.  A child does not return."""
-        parent = os.getpid()
+    def _how_to_fork(processes, follow, popens):
+        """The arguments of bootstrap.fork(): a child for each of the *processes*, whose pid and sentinel its Popen gets."""
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         # The child of a process shares its tracker, that of a bare fork does not.
         intent = getattr(tracker, "_fork_intent", None)
-        try:
-            child = bootstrap.fork(os.fork, tuple(processes), _bootstrap, follow, tuple(popens), intent)
-            if child is not None:
-                place, sentinel = child
-                _run(processes[place], follow, parent, sentinel)
-        finally:
-            if os.getpid() != parent:
-                os._exit(1)  # an interrupt: the program goes on in the parent alone
+        return os.fork, tuple(processes), _bootstrap, follow, tuple(popens), intent, _run
 
 
     def _run(process_obj, follow, parent, sentinel):

@@ -64,6 +64,7 @@ static int (*const module_registrations[])(PyObject *module) = {
     mpf_crew_submit_register,
     mpf_crew_work_register,
     mpf_watch_register,
+    mpf_definitions_register,
     mpf_list_register,
     mpf_inspect_register,
     mpf_process_register,

@@ -10,7 +10,8 @@
  *
  * Invariants: no child without a descriptor to watch it: one is reserved before the fork, of /dev/null; the child can use it
  * for its standard input, for which its parent keeps streams ready, by descriptor. The hook has its own body whenever
- * other code of Python runs, but for what other hooks do during the fork.
+ * other code of Python runs, but for what other hooks do during the forks, and the standard streams between them. Nothing of the
+ * children is seen before the last one is forked, or has failed to be.
  *
  * Callers: Python code, attached to the interpreter.
  *
@@ -49,12 +50,15 @@ fork_ended(void)
 static bool
 fork_are_over(struct bootstrap *b, PyObject *references, PyObject *main)
 {
-    bool over = true;
+    bool over = PySet_GET_SIZE(references) == 1; /* main itself */
 #if PY_VERSION_HEX >= 0x030D0000
     (void)b;
-    (void)main;
-    over = PySet_GET_SIZE(references) == 1; /* what tells of an end there would have to be called */
+    (void)main; /* what tells of an end there would have to be called */
 #else
+    if (over) {
+        return true;
+    }
+    over = true;
     PyObject *iterator = PyObject_GetIter(references), *reference;
     while (over && iterator != NULL && (reference = PyIter_Next(iterator)) != NULL) {
         PyObject *thread = PyWeakref_GetObject(reference); /* borrowed */
@@ -71,26 +75,35 @@ fork_are_over(struct bootstrap *b, PyObject *references, PyObject *main)
     return over;
 }
 
+/* Whether the calling thread is in a dict of threads by their number, as the only one, and is main. Writes to nothing. */
+static bool
+fork_is_only(PyObject *active, PyObject *main)
+{
+    PyObject *ident, *thread; /* borrowed */
+    Py_ssize_t position = 0;
+    bool only = PyDict_CheckExact(active) && PyDict_GET_SIZE(active) == 1 && PyDict_Next(active, &position, &ident, &thread) &&
+                thread == main && PyLong_CheckExact(ident) && PyLong_AsUnsignedLong(ident) == PyThread_get_thread_ident();
+    PyErr_Clear(); /* a number that is none of a thread */
+    return only;
+}
+
 /* Whether threading knows of the calling thread only, and of no other that might still be waited for. One that watches may start
  * another at any time, even in the midst of a fork: other hooks let it have its turn. */
 static bool
 fork_is_single_threaded(struct bootstrap *b)
 {
     PyObject *active = GET(threading, _active), *limbo = GET(threading, _limbo), *all = GET(threading, _dangling);
-    if (mpf_watch_runs() || b->hook_body == NULL || active == NULL || limbo == NULL || all == NULL ||
-        !PyDict_CheckExact(active) || !PyDict_CheckExact(limbo) || PyDict_GET_SIZE(active) != 1 || PyDict_GET_SIZE(limbo) != 0 ||
+    PyObject *main = GET(threading, _main_thread);
+    if (mpf_watch_runs() || b->hook_body == NULL || active == NULL || limbo == NULL || all == NULL || main == NULL ||
+        !fork_is_only(active, main) || !PyDict_CheckExact(limbo) || PyDict_GET_SIZE(limbo) != 0 ||
         BOOTSTRAP_START_OF_THREADS(!IS_KNOWN) || !IS_KNOWN(threading, get_ident)) {
         return false;
     }
     PyObject *references = PyObject_GetAttr(all, b->str_data);
-    bool single = references != NULL && PySet_CheckExact(references) &&
-                  fork_are_over(b, references, GET(threading, _main_thread));
+    bool single = references != NULL && PySet_CheckExact(references) && fork_are_over(b, references, main);
     Py_XDECREF(references);
-    PyObject *ident = single ? PyLong_FromUnsignedLong(PyThread_get_thread_ident()) : NULL;
-    PyObject *thread = ident != NULL ? PyDict_GetItemWithError(active, ident) : NULL;
-    Py_XDECREF(ident);
     PyErr_Clear();
-    return thread != NULL && thread == GET(threading, _main_thread);
+    return single;
 }
 
 PyObject *
@@ -129,34 +142,41 @@ fork_prepare_stream(struct bootstrap *b, int fd)
 
 /* What the children of one call have in common. */
 struct fork_plan {
-    PyObject *function, *own, *intent; /* borrowed */
+    PyObject *function, *own, *intent, *run; /* borrowed */
     bool follow;
     pid_t parent;
     bool again; /* not the first child */
+    bool skips; /* threading's hook has no body now */
 };
 
-/* Before a fork (on), and after it in both processes: what hooks see of it. 0 or -1 with an exception. */
+/* Has threading's hook do its work, or not. 0 or -1 with an exception. */
 static int
-fork_show(struct bootstrap *b, const struct fork_plan *plan, bool skip, bool on)
+fork_skip_hook(struct bootstrap *b, struct fork_plan *plan, bool skip)
 {
-    PyObject *flag = on ? Py_True : Py_False;
-    if (skip) {
-        PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, flag);
-        if (skipped == NULL) {
-            return -1;
-        }
-        Py_DECREF(skipped);
+    if (plan->skips == skip) {
+        return 0;
     }
-    return plan->intent != Py_None ? PyObject_SetAttr(plan->intent, b->str_preserve_fd, flag) : 0;
+    PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, skip ? Py_True : Py_False);
+    plan->skips = skipped != NULL ? skip : plan->skips;
+    Py_XDECREF(skipped);
+    return skipped != NULL ? 0 : -1;
+}
+
+/* 0 or -1 with an exception. */
+static int
+fork_intend(struct bootstrap *b, const struct fork_plan *plan, bool on)
+{
+    return plan->intent != Py_None ? PyObject_SetAttr(plan->intent, b->str_preserve_fd, on ? Py_True : Py_False) : 0;
 }
 
 /* The pid as fork() returns it, -1: exception. */
 static pid_t
-fork_call(struct bootstrap *b, const struct fork_plan *plan)
+fork_call(struct bootstrap *b, struct fork_plan *plan)
 {
     bool skip = fork_is_single_threaded(b);
     mpf_fork_announce(plan->again);
-    PyObject *result = fork_show(b, plan, skip, true) == 0 ? PyObject_CallNoArgs(plan->function) : NULL;
+    PyObject *result =
+        fork_skip_hook(b, plan, skip) == 0 && fork_intend(b, plan, true) == 0 ? PyObject_CallNoArgs(plan->function) : NULL;
     pid_t pid = result != NULL ? (pid_t)PyLong_AsLong(result) : -1;
     Py_XDECREF(result);
     if (pid != 0) {
@@ -164,7 +184,10 @@ fork_call(struct bootstrap *b, const struct fork_plan *plan)
     }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    (void)fork_show(b, plan, skip, false);
+    (void)fork_intend(b, plan, false);
+    if (pid == 0) {
+        (void)fork_skip_hook(b, plan, false);
+    }
     PyErr_Restore(type, value, traceback);
     return pid;
 }
@@ -274,8 +297,18 @@ fork_be(struct bootstrap *b, PyObject *process, PyObject *own, bool follow, pid_
     _exit(1);
 }
 
-/* In the child: becomes the process, or returns the descriptor that tells of the parent's end. */
-static int
+/* In the child: has the process run by its methods, and ends. */
+static void
+fork_be_by_methods(const struct fork_plan *plan, PyObject *process, int sentinel)
+{
+    PyObject *result = PyObject_CallFunction(plan->run, "OOni", process, plan->follow ? Py_True : Py_False,
+                                             (Py_ssize_t)plan->parent, sentinel);
+    Py_XDECREF(result);
+    _exit(1);
+}
+
+/* In the child: becomes the process. Does not return: the program goes on in the parent alone. */
+static void
 fork_begin(struct bootstrap *b, const struct fork_plan *plan, PyObject *process, int reserved)
 {
     b->reserved = reserved;
@@ -285,11 +318,11 @@ fork_begin(struct bootstrap *b, const struct fork_plan *plan, PyObject *process,
         b->reserved = -1;
         fd = fork_watch_parent(plan->parent);
     }
-    if (fd < 0) {
-        _exit(1); /* there is no way back: the program goes on in the parent */
+    if (fd >= 0) {
+        fork_be(b, process, plan->own, plan->follow, plan->parent, fd);
+        fork_be_by_methods(plan, process, fd);
     }
-    fork_be(b, process, plan->own, plan->follow, plan->parent, fd);
-    return fd;
+    _exit(1);
 }
 
 /* In the parent: the Popen gets its child. The pid comes last: a Popen that has it has all. 0 or -1 with an exception. */
@@ -304,27 +337,39 @@ fork_tell(struct bootstrap *b, PyObject *popen, pid_t pid, int fd)
     return error;
 }
 
-/* In the parent: its Popen gets the child, or that is ended. 0 or -1 with an exception. */
+/* A child as its parent has it. */
+struct fork_child {
+    pid_t pid;
+    int fd;
+};
+
+/* In the parent, at last: each Popen gets its child, or that is ended. Keeps an exception that there is; 0 or -1 with another. */
 static int
-fork_register(struct bootstrap *b, PyObject *popen, pid_t pid)
+fork_tell_all(struct bootstrap *b, struct fork_plan *plan, PyObject *popens, const struct fork_child *children, Py_ssize_t count)
 {
-    int fd = fork_watch_child(pid);
-    if (fd < 0) {
-        mpf_errors_raise(fd);
-        return -1;
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    int error = fork_skip_hook(b, plan, false);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        error = error == 0 ? fork_tell(b, PyTuple_GET_ITEM(popens, i), children[i].pid, children[i].fd) : error;
+        if (error < 0) {
+            fork_end(children[i].pid);
+            close(children[i].fd);
+        }
     }
-    if (fork_tell(b, popen, pid, fd) < 0) {
-        fork_end(pid);
-        close(fd);
-        return -1;
+    if (error == 0) {
+        PyErr_Restore(type, value, traceback);
+        return 0;
     }
-    return 0;
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return -1;
 }
 
-/* One more child. In the parent 0, or -1 with an exception; 1 in the child, which is to be run by the methods of its process, with
- * the descriptor that tells of its parent's end. */
+/* One more child. 0 or -1 with an exception. */
 static int
-fork_one(struct bootstrap *b, const struct fork_plan *plan, PyObject *process, PyObject *popen, int *sentinel)
+fork_one(struct bootstrap *b, struct fork_plan *plan, PyObject *process, struct fork_child *child)
 {
     int reserved = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (reserved < 0) {
@@ -333,21 +378,50 @@ fork_one(struct bootstrap *b, const struct fork_plan *plan, PyObject *process, P
     }
     pid_t pid = fork_prepare_stream(b, reserved) == 0 ? fork_call(b, plan) : -1;
     if (pid == 0) {
-        *sentinel = fork_begin(b, plan, process, reserved);
-        return 1;
+        fork_begin(b, plan, process, reserved);
+    }
+    if (getpid() != plan->parent) {
+        _exit(1); /* the child, of a function in the place of os.fork() that has raised something there */
     }
     close(reserved);
-    return pid > 0 ? fork_register(b, popen, pid) : -1;
+    if (pid < 0) {
+        return -1;
+    }
+    child->pid = pid;
+    child->fd = fork_watch_child(pid);
+    if (child->fd < 0) {
+        mpf_errors_raise(child->fd);
+        return -1;
+    }
+    return 0;
+}
+
+/* All the children, with nothing else between two forks: it would be on pages that are copied for it, each time. 0 or -1 with an
+ * exception; how many there are is in *count. */
+static int
+fork_each(struct bootstrap *b, struct fork_plan *plan, PyObject *processes, struct fork_child *children, Py_ssize_t *count)
+{
+    int error = 0;
+    for (*count = 0; error == 0 && *count < PyTuple_GET_SIZE(processes);) {
+        /* What hooks of a fork, or other threads, have printed meanwhile must not be in the next child as well. */
+        plan->again = *count != 0;
+        error = plan->again ? mpf_bootstrap_flush(b) : 0;
+        if (error == 0) {
+            error = fork_one(b, plan, PyTuple_GET_ITEM(processes, *count), &children[*count]);
+        }
+        *count += error == 0;
+    }
+    return error;
 }
 
 const char mpf_bootstrap_fork_doc[] = PyDoc_STR(
-"fork($self, fork, processes, bootstrap, follow, popens, intent, /)\n--\n\n"
-"Call fork, which is os.fork, for each of the processes, a tuple.  In the parent, which gets None, the object in the same\n"
-"place of the tuple popens has its sentinel and pid then.  Raises OSError where a child cannot be forked, or there is no\n"
-"descriptor to be had: those before it are there.\n\n"
-"A child becomes its process object and ends with it, so that it never returns, unless the object has another _bootstrap\n"
-"than the function bootstrap or something around that was replaced: then it gets (i, sentinel of the parent).  follow: have\n"
-"the children end together with their parent.  intent: an object whose preserve_fd is true during each fork, or None.");
+"fork($self, fork, processes, bootstrap, follow, popens, intent, run, /)\n--\n\n"
+"Call fork, which is os.fork, for each of the processes, a tuple.  The object in the same place of the tuple popens has its\n"
+"sentinel and pid then.  Raises OSError where a child cannot be forked, or there is no descriptor to be had: those before\n"
+"it are there.  Returns in the parent only.\n\n"
+"A child becomes its process object and ends with it.  Where the object has another _bootstrap than the function bootstrap,\n"
+"or something around that was replaced, it calls run(process, follow, pid of the parent, sentinel of the parent).  follow:\n"
+"have the children end together with their parent.  intent: an object whose preserve_fd is true during each fork, or None.");
 
 PyObject *
 mpf_bootstrap_fork(PyObject *self, PyObject *args)
@@ -356,8 +430,8 @@ mpf_bootstrap_fork(PyObject *self, PyObject *args)
     struct fork_plan plan;
     PyObject *processes, *popens;
     int follow;
-    if (!PyArg_ParseTuple(args, "OO!OpO!O:fork", &plan.function, &PyTuple_Type, &processes, &plan.own, &follow, &PyTuple_Type,
-                          &popens, &plan.intent)) {
+    if (!PyArg_ParseTuple(args, "OO!OpO!OO:fork", &plan.function, &PyTuple_Type, &processes, &plan.own, &follow, &PyTuple_Type,
+                          &popens, &plan.intent, &plan.run)) {
         return NULL;
     }
     if (PyTuple_GET_SIZE(processes) != PyTuple_GET_SIZE(popens)) {
@@ -365,20 +439,18 @@ mpf_bootstrap_fork(PyObject *self, PyObject *args)
         return NULL;
     }
     plan.follow = follow != 0;
+    plan.skips = false;
     plan.parent = getpid();
+    struct fork_child *children = PyMem_New(struct fork_child, PyTuple_GET_SIZE(processes) + 1);
+    if (children == NULL) {
+        return PyErr_NoMemory();
+    }
     mpf_bootstrap_make_ahead(b);
-    int forked = 0, sentinel = -1;
-    Py_ssize_t i;
-    for (i = 0; forked == 0 && i < PyTuple_GET_SIZE(processes); i++) {
-        /* What hooks of a fork, or other threads, have printed meanwhile must not be in the next child as well. */
-        plan.again = i != 0;
-        forked = plan.again ? mpf_bootstrap_flush(b) : 0;
-        if (forked == 0) {
-            forked = fork_one(b, &plan, PyTuple_GET_ITEM(processes, i), PyTuple_GET_ITEM(popens, i), &sentinel);
-        }
+    Py_ssize_t count;
+    int error = fork_each(b, &plan, processes, children, &count);
+    if (fork_tell_all(b, &plan, popens, children, count) < 0) {
+        error = -1;
     }
-    if (forked > 0) {
-        return Py_BuildValue("ni", i - 1, sentinel);
-    }
-    return forked < 0 ? NULL : Py_NewRef(Py_None);
+    PyMem_Free(children);
+    return error < 0 ? NULL : Py_NewRef(Py_None);
 }

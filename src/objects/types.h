@@ -35,6 +35,7 @@ int mpf_crew_register(PyObject *module);
 int mpf_crew_submit_register(PyObject *module);
 int mpf_crew_work_register(PyObject *module);
 int mpf_watch_register(PyObject *module);
+int mpf_definitions_register(PyObject *module);
 int mpf_list_register(PyObject *module);
 int mpf_inspect_register(PyObject *module);
 int mpf_process_register(PyObject *module);

@@ -196,11 +196,11 @@ bool mpf_process_alive(int32_t pid, uint64_t start_time)
     struct stat_line line;
     if (pid <= 0)
         return false;
-    int rc = read_process(pid, &line);
-    if (rc == -ESRCH)
+    if (kill(pid, 0) < 0 && errno == ESRCH) /* a hundredth of what a look into /proc costs */
         return false;
+    int rc = read_process(pid, &line);
     if (rc < 0)
-        return kill(pid, 0) == 0 || errno != ESRCH;
+        return rc != -ESRCH;
     /* A start time of 0 was recorded where /proc could not be read: then the pid is all there is. */
     if (start_time != 0 && line.start_time != start_time)
         return false;
@@ -259,12 +259,19 @@ int mpf_process_cpus(void)
 
 uint32_t mpf_process_forks;
 _Atomic uint64_t mpf_process_copies = 1;
+static _Atomic int32_t forking; /* the process that did so last */
 
-void mpf_process_before_fork(void) { atomic_fetch_add_explicit(&mpf_process_copies, 1, memory_order_relaxed); }
+void mpf_process_before_fork(void)
+{
+    atomic_store_explicit(&forking, (int32_t)getpid(), memory_order_relaxed);
+    atomic_fetch_add_explicit(&mpf_process_copies, 1, memory_order_relaxed);
+}
 
 void mpf_process_after_fork(void)
 {
     mpf_process_forks++;
     atomic_store_explicit(&cached_cpus, 0, memory_order_relaxed);
-    atomic_store_explicit(&cached_namespace, 0, memory_order_relaxed);
+    /* A child in another namespace sees no parent, 0; one whose parent has died sees another. */
+    if ((int32_t)getppid() != atomic_load_explicit(&forking, memory_order_relaxed))
+        atomic_store_explicit(&cached_namespace, 0, memory_order_relaxed);
 }

@@ -25,7 +25,8 @@ int32_t mpf_process_youngest_child(int32_t after, unsigned *newer);
  * there is none: the first thread has given it up on its way out, while others are still to follow. */
 bool mpf_process_maps(int32_t pid, const char *name);
 
-/* Identity of the pid namespace of this process; pids mean something only to processes with the same. Cached until fork. */
+/* Identity of the pid namespace of this process; pids mean something only to processes with the same. Cached, for children in the
+ * same one as well. */
 uint64_t mpf_process_namespace(void);
 
 /* CPUs this process may run on (affinity mask); at least 1. Cached until the next fork. */

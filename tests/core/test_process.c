@@ -146,7 +146,31 @@ static void test_namespace(void)
     CHECK(mpf_process_namespace() == mpf_process_namespace());
 }
 
+static void be_first_of_another_namespace(void *former)
+{
+    mpf_process_after_fork();
+    CHECK_EQUAL(getpid(), 1);
+    CHECK(mpf_process_namespace() != *(uint64_t *)former);
+}
+
+static void fork_into_another_namespace(void *argument)
+{
+    (void)argument;
+    uint64_t former = mpf_process_namespace();
+    if (unshare(CLONE_NEWPID) < 0)
+        return; /* not allowed here */
+    mpf_process_before_fork();
+    CHECK_EQUAL(check_wait(check_fork(be_first_of_another_namespace, &former)), 0);
+    CHECK(mpf_process_namespace() == former);
+}
+
+static void test_namespace_of_a_child_elsewhere(void)
+{
+    CHECK_EQUAL(check_wait(check_fork(fork_into_another_namespace, NULL)), 0);
+}
+
 CHECK_MAIN({"self", test_self}, {"zombie_and_gone", test_zombie_and_gone}, {"stopped_is_alive", test_stopped_is_alive},
            {"youngest_child", test_youngest_child},
            {"first_thread_ended", test_first_thread_ended}, {"maps", test_maps}, {"cpus", test_cpus},
-           {"namespace", test_namespace})
+           {"namespace", test_namespace},
+           {"namespace_of_a_child_elsewhere", test_namespace_of_a_child_elsewhere})

@@ -1,6 +1,7 @@
 """Processes that are forked right behind each other."""
 import gc
 import itertools
+import multiprocessing.process
 import os
 import signal
 import time
@@ -85,6 +86,128 @@ def test_what_hooks_print_comes_once(python):
     assert python("-c", PRINTS, "mpfast").stdout == python("-c", PRINTS).stdout == "in the parent\n" * 3 + "[0, 1, 2]\n"
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_thread_that_a_hook_starts_between_two_forks_is_none_of_the_second_child(code):
+    assert code("""
+import os
+import threading
+import warnings
+import mpfast
+from mpfast.popen_fork import start_together
+warnings.simplefilter("ignore", DeprecationWarning)
+fork = mpfast.get_context("fork")
+threads, go_on = [], threading.Event()
+
+def start_one():
+    if not threads:
+        threads.append(threading.Thread(target=go_on.wait, daemon=True))
+        threads[0].start()
+
+os.register_at_fork(after_in_parent=start_one)
+queue = fork.SimpleQueue()
+
+def tell(name):
+    queue.put((name, threading.active_count()))
+
+processes = [fork.Process(target=tell, args=(name,)) for name in "ab"]
+started = []
+assert start_together(processes, started) and started == processes
+print(sorted(queue.get() for _ in processes), threading.active_count())
+for process in processes:
+    process.join()
+if os.fork() == 0:  # the hook of threading has its own body again
+    os._exit(threading.active_count())
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+go_on.set()
+""") == "[('a', 1), ('b', 1)] 2\n1\n"
+
+
+def test_a_fork_of_the_programs_own_that_raises_in_the_child_ends_that_child_alone(code):
+    assert code("""
+import os
+import mpfast
+fork, parent = os.fork, os.getpid()
+
+def fail_in_child():
+    if (pid := fork()) == 0:
+        raise RuntimeError("in the child")
+    return pid
+
+os.fork = fail_in_child
+process = mpfast.get_context("fork").Process(target=print, args=("called",))
+try:
+    process.start()
+except RuntimeError:
+    print("went on", flush=True)
+    os._exit(1)
+process.join()
+print(process.exitcode)
+""") == "1\n"
+
+
+@pytest.mark.parametrize("fails", (False, True))
+def test_threading_cleans_up_in_the_programs_own_forks_afterwards(code, fails):
+    assert code(f"""
+import os
+import threading
+import warnings
+import mpfast
+from mpfast.popen_fork import start_together
+warnings.simplefilter("ignore", DeprecationWarning)
+processes = [mpfast.get_context("fork").Process(target=int) for _ in range(2)]
+fork, forks = os.fork, []
+
+def fail_at_last():
+    forks.append(1)
+    if {fails} and len(forks) == 2:
+        raise BlockingIOError
+    return fork()
+
+os.fork = fail_at_last
+started = []
+try:
+    start_together(processes, started)
+except BlockingIOError:
+    pass
+assert len(started) == {1 if fails else 2}
+for process in started:
+    process.join()
+go_on = threading.Event()
+threading.Thread(target=go_on.wait, daemon=True).start()
+if fork() == 0:
+    os._exit(threading.active_count())
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+go_on.set()
+""") == "1\n"
+
+
+@pytest.mark.parametrize("own", (
+    "BaseProcess.terminate", "BaseProcess._check_closed", "Popen.terminate", "Popen._send_signal", "signal.pidfd_send_signal",
+    "an instance's", "the Popen's"))
+def test_how_the_program_has_workers_terminated(monkeypatch, own):
+    def note(function):
+        def noting(*arguments):
+            noted.append(own)
+            return function(*arguments)
+        return noting
+
+    noted = []
+    with fork.Pool(2) as pool:
+        pool.map(abs, range(4))
+        process = pool._pool[0]
+        place = {
+            "BaseProcess": multiprocessing.process.BaseProcess, "Popen": popen_fork.Popen, "signal": signal}.get(own.partition(".")[0])
+        if place is not None:
+            name = own.partition(".")[2]
+            monkeypatch.setattr(place, name, note(getattr(place, name)))
+        else:
+            place = process if own == "an instance's" else process._popen
+            place.terminate = note(place.terminate)
+    pool.join()
+    assert noted
+    assert {process.exitcode for process in pool._pool} == {-signal.SIGTERM}
+
+
 def test_one_of_those_started_together_cannot_be_forked(monkeypatch):
     processes, started = at_once(3)
     forks = iter([os.fork, os.fork])
@@ -103,18 +226,28 @@ def test_one_of_those_started_together_cannot_be_forked(monkeypatch):
     end(started)
 
 
-@pytest.mark.parametrize("when", ("before there is a finalizer", "when it is made", "when the Popen has it"))
+@pytest.mark.parametrize("when", ("before its finalizer has it", "when that has it", "when it is noted"))
 def test_an_error_right_after_processes_were_forked_leaves_none(monkeypatch, when):
     class Interrupted(popen_fork.Finalize):
-        def __init__(self, popen, *arguments):
-            is_second = next(calls) == 2
-            if is_second and when == "before there is a finalizer":
+        @property
+        def _args(self):
+            return vars(self)["_args"]
+
+        @_args.setter
+        def _args(self, arguments):
+            is_second = bool(arguments) and next(calls) == 2
+            if is_second and when == "before its finalizer has it":
                 raise KeyboardInterrupt
-            super().__init__(popen, *arguments)
-            if is_second:
-                if when == "when the Popen has it":
-                    popen.finalizer = self
+            vars(self)["_args"] = arguments
+            if is_second and when == "when that has it":
                 raise KeyboardInterrupt
+
+    class InterruptedSet(set):
+        def add(self, process):
+            if when == "when it is noted" and process is processes[1] and process not in tried:
+                tried.append(process)
+                raise KeyboardInterrupt
+            super().add(process)
 
     def close(descriptor, close=os.close):
         try:
@@ -125,17 +258,31 @@ def test_an_error_right_after_processes_were_forked_leaves_none(monkeypatch, whe
     gc.collect()  # what others have left may have descriptors
     before = what_there_is()
     processes, started = at_once(4)
-    calls, closed_twice = itertools.count(1), []
+    calls, closed_twice, tried = itertools.count(1), [], []
     monkeypatch.setattr(popen_fork, "Finalize", Interrupted)
+    monkeypatch.setattr(multiprocessing.process, "_children", InterruptedSet(multiprocessing.process._children))
     monkeypatch.setattr(os, "close", close)
     with pytest.raises(KeyboardInterrupt):
         popen_fork.start_together(processes, started)
     gc.collect()
-    monkeypatch.undo()
     assert not closed_twice
-    assert started == processes[:1]
+    assert started == processes[:2 if when == "when it is noted" else 1]
+    assert set(started) <= multiprocessing.process._children
     end(started)
+    monkeypatch.undo()
     assert what_there_is() == before
+
+
+def test_where_a_finalizer_cannot_be_made_nothing_is_forked(monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    before = what_there_is()
+    processes, started = at_once(2)
+    monkeypatch.setattr(popen_fork, "Finalize", fail)
+    with pytest.raises(MemoryError):
+        popen_fork.start_together(processes, started)
+    assert not started and what_there_is() == before
 
 
 def test_an_interrupt_in_a_child_before_it_is_itself_ends_that_child_alone(python):
