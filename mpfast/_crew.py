@@ -31,11 +31,12 @@ from ._crew_worker import Stacks, work
 from ._errors import WorkerLostError
 
 try:
-    from .popen_fork import end, start_together
+    from .popen_fork import end, start_together  # type: ignore[attr-defined]
 except ImportError:  # a kernel without pidfds
     end = start_together = None
 
 Watch = _native.core.Watch
+_dup = os.dup
 
 RUN = "RUN"
 CLOSE = "CLOSE"
@@ -93,8 +94,6 @@ class Worker:
 
     def ended(self, timeout=None):
         """Whether the process ends within *timeout* seconds (None: wait for it)."""
-        if self.descriptor < 0:
-            self.watch()
         if self.descriptor < 0:
             return True
         poll = select.poll()
@@ -257,7 +256,7 @@ class Supervisor:
     def launch(self, processes, started):
         """Start *processes*, which make_process() returned, in their order, and append each to the list *started*.
 
-        Returns whether the sentinel of each is a pidfd, which tells of its end as long as nobody closes the process.
+        Returns whether the sentinel of each is a pidfd.
         """
         if start_together is not None and (self.state == TERMINATE or start_together(processes, started)):
             return True
@@ -345,7 +344,13 @@ class Supervisor:
                 self.crew.lost(worker.slot)
             for worker in workers:
                 if worker.process in self._by_process:  # else ended again, by a finalizer that ran in this thread meanwhile
-                    if not have_pidfds:  # else the thread does, when there is one
+                    try:
+                        # What watch() does, in one function less. Not later: who closes a process closes its sentinel.
+                        worker.descriptor = _dup(worker.process._sentinel) if have_pidfds else -1
+                        worker._own = have_pidfds
+                    except OSError:
+                        pass
+                    if worker.descriptor < 0:
                         worker.watch()
                     if take_notice is not None:
                         take_notice(worker.process)
@@ -392,7 +397,7 @@ class Supervisor:
         try:
             descriptors = self.bells.copy()
             for worker in self._by_process.values():
-                descriptors.append(getattr(worker.process, "_sentinel", -1) if worker.descriptor < 0 else worker.descriptor)
+                descriptors.append(worker.descriptor)
             self._watcher = Watch(tuple(descriptors), self._start_watched)
         except RuntimeError:  # another interpreter than the main one
             self.start_thread()
@@ -478,7 +483,7 @@ class Supervisor:
         with self._population:
             for worker in self._by_process.values():
                 if worker.descriptor < 0:
-                    worker.watch()
+                    worker.watch()  # who started it was interrupted
                 if worker.descriptor >= 0:
                     poll.register(worker.descriptor, select.POLLIN)
         return poll

@@ -104,8 +104,8 @@ if native("Crew") is not None:
                 self._supervisor = supervisor
                 self._state = _RUN
             except BaseException:
-                self._terminate.cancel()
                 supervisor.terminate()
+                self._terminate.cancel()
                 raise
 
         def __del__(self, _warn=warnings.warn, RUN=_RUN):

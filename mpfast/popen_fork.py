@@ -159,6 +159,7 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
     # By class: _core.Definitions of what starts its processes, and of what ends them, when nothing of that was the program's own.
     _untouched = {}
     _untouched_ends = {}
+    _ENDS = frozenset(["terminate", "_check_closed", "_send_signal", "_send"])
 
 
     def start_together(processes, started):
@@ -254,7 +255,8 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
         known = _core.Definitions((
             (cls, "terminate"), (cls, "_check_closed"), (_Popen, "terminate"), (_Popen, "_send_signal"), (_Popen, "_send"),
             (vars(signal), "pidfd_send_signal")))
-        if (_child.untouched(cls, "terminate", "_check_closed", module=_process) and
+        if (signal.pidfd_send_signal is _pidfd_send_signal and
+                _child.untouched(cls, "terminate", "_check_closed", module=_process) and
                 _child.untouched(_Popen, "terminate", module=_stdlib) and
                 _child.untouched(_Popen, "_send_signal", "_send", module=sys.modules[__name__])):
             _untouched_ends[cls] = known
@@ -266,10 +268,10 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
         It is five functions less, each of which is a few pages to copy behind a fork.
         """
         known = _untouched_ends.get(type(process))
-        if known is None or not known.hold() or "terminate" in vars(process):
+        if known is None or not known.hold() or not _ENDS.isdisjoint(vars(process)):
             return False
         popen = process._popen
-        if type(popen) is not _Popen or "terminate" in vars(popen):
+        if type(popen) is not _Popen or not _ENDS.isdisjoint(vars(popen)):
             return False
         if popen.returncode is None:
             try:

@@ -10,8 +10,8 @@
  *
  * Invariants: no child without a descriptor to watch it: one is reserved before the fork, of /dev/null; the child can use it
  * for its standard input, for which its parent keeps streams ready, by descriptor. The hook has its own body whenever
- * other code of Python runs, but for what other hooks do during the forks, and the standard streams between them. Nothing of the
- * children is seen before the last one is forked, or has failed to be.
+ * other code of Python runs, but for what other hooks do during the fork. Nothing of the children is seen before the last one
+ * is forked, or has failed to be.
  *
  * Callers: Python code, attached to the interpreter.
  *
@@ -146,37 +146,30 @@ struct fork_plan {
     bool follow;
     pid_t parent;
     bool again; /* not the first child */
-    bool skips; /* threading's hook has no body now */
 };
 
-/* Has threading's hook do its work, or not. 0 or -1 with an exception. */
+/* Before a fork (on), and after it in both processes: what hooks see of it. 0 or -1 with an exception. */
 static int
-fork_skip_hook(struct bootstrap *b, struct fork_plan *plan, bool skip)
+fork_show(struct bootstrap *b, const struct fork_plan *plan, bool skip, bool on)
 {
-    if (plan->skips == skip) {
-        return 0;
+    PyObject *flag = on ? Py_True : Py_False;
+    if (skip) {
+        PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, flag);
+        if (skipped == NULL) {
+            return -1;
+        }
+        Py_DECREF(skipped);
     }
-    PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, skip ? Py_True : Py_False);
-    plan->skips = skipped != NULL ? skip : plan->skips;
-    Py_XDECREF(skipped);
-    return skipped != NULL ? 0 : -1;
-}
-
-/* 0 or -1 with an exception. */
-static int
-fork_intend(struct bootstrap *b, const struct fork_plan *plan, bool on)
-{
-    return plan->intent != Py_None ? PyObject_SetAttr(plan->intent, b->str_preserve_fd, on ? Py_True : Py_False) : 0;
+    return plan->intent != Py_None ? PyObject_SetAttr(plan->intent, b->str_preserve_fd, flag) : 0;
 }
 
 /* The pid as fork() returns it, -1: exception. */
 static pid_t
-fork_call(struct bootstrap *b, struct fork_plan *plan)
+fork_call(struct bootstrap *b, const struct fork_plan *plan)
 {
     bool skip = fork_is_single_threaded(b);
     mpf_fork_announce(plan->again);
-    PyObject *result =
-        fork_skip_hook(b, plan, skip) == 0 && fork_intend(b, plan, true) == 0 ? PyObject_CallNoArgs(plan->function) : NULL;
+    PyObject *result = fork_show(b, plan, skip, true) == 0 ? PyObject_CallNoArgs(plan->function) : NULL;
     pid_t pid = result != NULL ? (pid_t)PyLong_AsLong(result) : -1;
     Py_XDECREF(result);
     if (pid != 0) {
@@ -184,10 +177,7 @@ fork_call(struct bootstrap *b, struct fork_plan *plan)
     }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    (void)fork_intend(b, plan, false);
-    if (pid == 0) {
-        (void)fork_skip_hook(b, plan, false);
-    }
+    (void)fork_show(b, plan, skip, false);
     PyErr_Restore(type, value, traceback);
     return pid;
 }
@@ -345,11 +335,11 @@ struct fork_child {
 
 /* In the parent, at last: each Popen gets its child, or that is ended. Keeps an exception that there is; 0 or -1 with another. */
 static int
-fork_tell_all(struct bootstrap *b, struct fork_plan *plan, PyObject *popens, const struct fork_child *children, Py_ssize_t count)
+fork_tell_all(struct bootstrap *b, PyObject *popens, const struct fork_child *children, Py_ssize_t count)
 {
     PyObject *type, *value, *traceback;
+    int error = 0;
     PyErr_Fetch(&type, &value, &traceback);
-    int error = fork_skip_hook(b, plan, false);
     for (Py_ssize_t i = 0; i < count; i++) {
         error = error == 0 ? fork_tell(b, PyTuple_GET_ITEM(popens, i), children[i].pid, children[i].fd) : error;
         if (error < 0) {
@@ -369,7 +359,7 @@ fork_tell_all(struct bootstrap *b, struct fork_plan *plan, PyObject *popens, con
 
 /* One more child. 0 or -1 with an exception. */
 static int
-fork_one(struct bootstrap *b, struct fork_plan *plan, PyObject *process, struct fork_child *child)
+fork_one(struct bootstrap *b, const struct fork_plan *plan, PyObject *process, struct fork_child *child)
 {
     int reserved = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (reserved < 0) {
@@ -439,7 +429,6 @@ mpf_bootstrap_fork(PyObject *self, PyObject *args)
         return NULL;
     }
     plan.follow = follow != 0;
-    plan.skips = false;
     plan.parent = getpid();
     struct fork_child *children = PyMem_New(struct fork_child, PyTuple_GET_SIZE(processes) + 1);
     if (children == NULL) {
@@ -448,7 +437,7 @@ mpf_bootstrap_fork(PyObject *self, PyObject *args)
     mpf_bootstrap_make_ahead(b);
     Py_ssize_t count;
     int error = fork_each(b, &plan, processes, children, &count);
-    if (fork_tell_all(b, &plan, popens, children, count) < 0) {
+    if (fork_tell_all(b, popens, children, count) < 0) {
         error = -1;
     }
     PyMem_Free(children);

@@ -52,9 +52,6 @@ definitions_in_class(PyTypeObject *type, PyObject *name)
 static PyObject *
 definitions_find(PyObject *place, PyObject *name)
 {
-    if (place == NULL) {
-        return NULL; /* cleared by the garbage collection */
-    }
     return PyType_Check(place) ? definitions_in_class((PyTypeObject *)place, name) : PyDict_GetItemWithError(place, name);
 }
 
@@ -68,7 +65,8 @@ definitions_hold(PyObject *op, PyObject *Py_UNUSED(ignored))
     struct definitions *self = (struct definitions *)op;
     bool same = true;
     for (Py_ssize_t i = 0; same && i < Py_SIZE(self); i++) {
-        same = definitions_find(self->items[i].place, self->items[i].name) == self->items[i].value;
+        same = self->items[i].place != NULL && /* not cleared by the garbage collection */
+               definitions_find(self->items[i].place, self->items[i].name) == self->items[i].value;
     }
     return PyErr_Occurred() ? NULL : PyBool_FromLong(same);
 }

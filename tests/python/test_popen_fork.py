@@ -183,7 +183,7 @@ go_on.set()
 
 @pytest.mark.parametrize("own", (
     "BaseProcess.terminate", "BaseProcess._check_closed", "Popen.terminate", "Popen._send_signal", "signal.pidfd_send_signal",
-    "an instance's", "the Popen's"))
+    "an instance's", "the Popen's", "the Popen's _send_signal"))
 def test_how_the_program_has_workers_terminated(monkeypatch, own):
     def note(function):
         def noting(*arguments):
@@ -202,10 +202,29 @@ def test_how_the_program_has_workers_terminated(monkeypatch, own):
             monkeypatch.setattr(place, name, note(getattr(place, name)))
         else:
             place = process if own == "an instance's" else process._popen
-            place.terminate = note(place.terminate)
+            name = "_send_signal" if own.endswith("_send_signal") else "terminate"
+            setattr(place, name, note(getattr(place, name)))
     pool.join()
     assert noted
     assert {process.exitcode for process in pool._pool} == {-signal.SIGTERM}
+
+
+def test_what_sends_signals_is_replaced_before_the_first_pool(code):
+    assert code("""
+import signal
+import mpfast
+noted = []
+
+def note(*arguments, send=signal.pidfd_send_signal):
+    noted.append(arguments[1].name)
+    send(*arguments)
+
+import mpfast.popen_fork
+signal.pidfd_send_signal = note
+with mpfast.get_context("fork").Pool(2):
+    pass
+print(noted)
+""") == "['SIGTERM', 'SIGTERM']\n"
 
 
 def test_one_of_those_started_together_cannot_be_forked(monkeypatch):
