@@ -5,6 +5,7 @@ anything: it imports nothing else of this package, and of the standard library r
 """
 import os
 import sys
+from _collections_abc import MutableMapping
 
 from mpfast._late import after, begin, begun, hold, is_late, run_before_leaving, run_imported
 
@@ -58,13 +59,47 @@ _LATE = (
     "collections", "contextlib", "enum", "errno", "fcntl", "functools", "importlib", "importlib._abc", "importlib.machinery",
     "importlib.util", "keyword", "math", "multiprocessing.reduction", "multiprocessing.resource_tracker", "multiprocessing.spawn",
     "operator", "pickle", "pkgutil", "re", "reprlib", "runpy", "select", "selectors", "signal", "socket", "struct", "subprocess",
-    "types", "warnings",
+    "types", "warnings", "weakref",
     *(("locale", "re._casefix", "re._compiler", "re._constants", "re._parser") if sys.version_info >= (3, 11) else
       ("sre_compile", "sre_constants", "sre_parse")),
     *(("_typing", "typing") if (3, 11) <= sys.version_info < (3, 14) else ()),
     *(("_json", "base64", "binascii", "json", "json.decoder", "json.encoder", "json.scanner") if sys.version_info >= (3, 14)
       else ()),
 )
+
+
+class _Empty(MutableMapping):  # the layout of what it becomes
+    """A ``WeakValueDictionary`` of the library's before :mod:`weakref` has run, which it becomes then, or when it is used."""
+
+    def become(self, weakref):
+        self.__class__ = weakref.WeakValueDictionary
+        self.__init__()
+
+    def items(self):
+        return ()
+
+    def __len__(self):
+        return 0
+
+    def __getattr__(self, name):
+        return getattr(_used(self), name)
+
+    def __iter__(self):
+        return iter(_used(self))
+
+    def __getitem__(self, key):
+        return _used(self)[key]
+
+    def __setitem__(self, key, value):
+        _used(self)[key] = value
+
+    def __delitem__(self, key):
+        del _used(self)[key]
+
+
+def _used(registry):
+    from weakref import WeakValueDictionary  # noqa: F401
+    return registry
 
 
 def _import_needed(path, pickles):
@@ -87,7 +122,8 @@ def _import_needed(path, pickles):
         sys.modules.setdefault("collections.abc", sys.modules["_collections_abc"])
     begin(late, path, {
         "signal": numbers, "functools": {"partial": _functools.partial}, "types": {"GenericAlias": type(list[int])},
-        "subprocess": {"_args_from_interpreter_flags": _args_from_interpreter_flags}})
+        "subprocess": {"_args_from_interpreter_flags": _args_from_interpreter_flags},
+        "weakref": {"WeakValueDictionary": _Empty}})
     try:
         if pickles:
             import _pickle  # noqa: F401
@@ -104,6 +140,9 @@ def _import_needed(path, pickles):
     sys.modules.setdefault("importlib._bootstrap_external", sys.modules["_frozen_importlib_external"])
     # Nothing may keep a module, but by its name: in the end it would not be destroyed when the standard library's is.
     after("subprocess", lambda subprocess: _replace("multiprocessing.util", _args_from_interpreter_flags, subprocess))
+    registry = multiprocessing.util._afterfork_registry
+    if type(registry) is _Empty:
+        after("weakref", registry.become)
     run_before_leaving(os, _import_for_later)
 
 

@@ -113,6 +113,31 @@ FUNCTIONS = {
         from importlib.util import find_spec
         print(find_spec("os").name)
     """,
+    "what is called in forked children": """
+        from multiprocessing import util
+        class Thing:
+            pass
+        thing, registry = Thing(), util._afterfork_registry
+        print(len(registry), bool(registry), list(registry.items()))
+        util.register_after_fork(thing, lambda it: print("forked", it is thing, flush=True))
+        import weakref
+        print(type(registry) is weakref.WeakValueDictionary, util._afterfork_registry is registry, list(registry.values()) == [thing])
+        child = multiprocessing.get_context("fork").Process(target=print, args=("child",))
+        child.start()
+        child.join()
+        del thing
+        print(len(registry))
+    """,
+    **{"what is called in forked children, first " + use: f"""
+        registry = sys.modules["multiprocessing.util"]._afterfork_registry
+        try:
+            print({use})
+        except KeyError as error:
+            print(repr(error))
+        print(type(registry), registry.__class__, len(registry))
+    """ for use in ("1 in registry", "list(registry)", "registry[1]", "registry.pop(1)", "registry.__delitem__(1)",
+                    "registry.valuerefs()", "isinstance(registry, __import__('weakref').WeakValueDictionary)",
+                    "__import__('weakref').finalize(print, print).alive")},
     "modules in C": """
         import importlib, math, select
         from unittest import mock
