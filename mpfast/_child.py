@@ -5,7 +5,7 @@ anything: it imports nothing else of this package, and of the standard library r
 """
 import os
 import sys
-from _collections_abc import MutableMapping
+from _weakref import ref
 
 from mpfast._late import after, begin, begun, hold, is_late, run_before_leaving, run_imported
 
@@ -68,38 +68,41 @@ _LATE = (
 )
 
 
-class _Empty(MutableMapping):  # the layout of what it becomes
-    """A ``WeakValueDictionary`` of the library's before :mod:`weakref` has run, which it becomes then, or when it is used."""
+class _Empty:
+    """The registry of :mod:`multiprocessing.util` before :mod:`weakref` has run: what is done with it is done with one of its kind."""
 
-    def become(self, weakref):
-        self.__class__ = weakref.WeakValueDictionary
-        self.__init__()
+    __class__ = property(lambda self: type(_used(self)))  # type: ignore[assignment]
 
     def items(self):
-        return ()
+        real = vars(self).get("real")
+        return iter(()) if real is None else real.items()
 
     def __len__(self):
-        return 0
+        real = vars(self).get("real")
+        return 0 if real is None else len(real)
 
     def __getattr__(self, name):
         return getattr(_used(self), name)
 
-    def __iter__(self):
-        return iter(_used(self))
 
-    def __getitem__(self, key):
-        return _used(self)[key]
+def _delegating(name):
+    return lambda self, *arguments: getattr(_used(self), name)(*arguments)
 
-    def __setitem__(self, key, value):
-        _used(self)[key] = value
 
-    def __delitem__(self, key):
-        del _used(self)[key]
+for _name in ("contains", "copy", "deepcopy", "delitem", "eq", "getitem", "ior", "iter", "or", "reduce_ex", "repr", "ror", "setitem"):
+    setattr(_Empty, f"__{_name}__", _delegating(f"__{_name}__"))
 
 
 def _used(registry):
-    from weakref import WeakValueDictionary  # noqa: F401
-    return registry
+    # By the module that util has: the program may have another one in sys.modules, and another import function.
+    own = vars(registry)
+    real = own.get("real")
+    if real is None:
+        util = vars(own["util"]())
+        real = own.setdefault("real", util["weakref"].WeakValueDictionary())
+        if util["_afterfork_registry"] is registry:
+            util["_afterfork_registry"] = real
+    return real
 
 
 def _import_needed(path, pickles):
@@ -142,7 +145,7 @@ def _import_needed(path, pickles):
     after("subprocess", lambda subprocess: _replace("multiprocessing.util", _args_from_interpreter_flags, subprocess))
     registry = multiprocessing.util._afterfork_registry
     if type(registry) is _Empty:
-        after("weakref", registry.become)
+        vars(registry)["util"] = ref(multiprocessing.util)
     run_before_leaving(os, _import_for_later)
 
 
@@ -188,11 +191,20 @@ def main(data, parent, tracker, core, follow, is_worker):
         nothing = is_frozen and _leaves_nothing(callbacks)
     finally:
         if not nothing:
-            # What is destroyed may use them.  The main module's functions have another namespace than that.
-            target = vars(process).get("_target") if process is not None else None
-            run_imported(*[target.__globals__] if type(target) is type(main) else [])
+            _make_ready_to_be_destroyed(process)
             gc.unfreeze()
     sys.exit(code)
+
+
+def _make_ready_to_be_destroyed(process):
+    """Have what is late run that may be used meanwhile."""
+    # The main module's functions have another namespace than that.
+    target = vars(process).get("_target") if process is not None else None
+    util = sys.modules.get("multiprocessing.util")
+    names = vars(util) if type(util) is type(sys) else {}
+    run_imported(names, *[target.__globals__] if type(target) is type(main) else [])
+    if type(names.get("_afterfork_registry")) is _Empty:
+        _used(names["_afterfork_registry"])
 
 
 _HARMLESS = frozenset(["__main__", "mpfast", "_distutils_hack", "_virtualenv"])

@@ -121,20 +121,35 @@ FUNCTIONS = {
         print(len(registry), bool(registry), list(registry.items()))
         util.register_after_fork(thing, lambda it: print("forked", it is thing, flush=True))
         import weakref
-        print(type(registry) is weakref.WeakValueDictionary, util._afterfork_registry is registry, list(registry.values()) == [thing])
+        for each in registry, util._afterfork_registry:
+            print(isinstance(each, weakref.WeakValueDictionary), len(each), list(each.values()) == [thing], each.keys() is not None)
+        print(type(util._afterfork_registry))
         child = multiprocessing.get_context("fork").Process(target=print, args=("child",))
         child.start()
         child.join()
         del thing
         print(len(registry))
     """,
+    **{"what is called in forked children, " + name: f"""
+        from multiprocessing import util
+        {act}
+        class Thing:
+            pass
+        thing = Thing()
+        util.register_after_fork(thing, print)
+        print(len(util._afterfork_registry), type(util._afterfork_registry))
+    """ for name, act in {
+        "weakref imported anew": 'del sys.modules["weakref"]; import weakref',
+        "no weakref": 'sys.modules["weakref"] = None',
+        "an import function that refuses": 'import builtins; builtins.__import__ = None',
+        "another weakref in util": 'import builtins; util.weakref = __import__("weakref")'}.items()},
     **{"what is called in forked children, first " + use: f"""
         registry = sys.modules["multiprocessing.util"]._afterfork_registry
         try:
             print({use})
         except KeyError as error:
             print(repr(error))
-        print(type(registry), registry.__class__, len(registry))
+        print(registry.__class__, len(registry))
     """ for use in ("1 in registry", "list(registry)", "registry[1]", "registry.pop(1)", "registry.__delitem__(1)",
                     "registry.valuerefs()", "isinstance(registry, __import__('weakref').WeakValueDictionary)",
                     "__import__('weakref').finalize(print, print).alive")},
@@ -250,6 +265,34 @@ def test_what_is_destroyed_in_the_end_can_use_what_is_imported(python, tmp_path)
     expected, done = (python("program.py", package) for package in ("multiprocessing", "mpfast"))
     # Some versions of the interpreter do not destroy it in a child of the standard library.
     assert done.stdout == (expected.stdout or done.stdout) and done.stderr == expected.stderr
+
+
+@native
+@pytest.mark.parametrize("use", (
+    "util.Finalize(thing, print, ('finalized',))", "util.register_after_fork(thing, print)", "len(util._afterfork_registry)"))
+def test_what_is_destroyed_in_the_end_can_use_the_registry_of_util(same, use):
+    same(f"""
+import multiprocessing
+from multiprocessing import util
+
+class Thing:
+    pass
+
+class Last:
+    def __del__(self):
+        thing = Thing()
+        print(bool({use}), flush=True)
+
+def f():
+    global last
+    last = Last()
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=f)
+    process.start()
+    process.join()
+    print(process.exitcode)
+""")
 
 
 @native
