@@ -98,10 +98,10 @@ def _used(registry):
     own = vars(registry)
     real = own.get("real")
     if real is None:
-        util = vars(own["util"]())
-        real = own.setdefault("real", util["weakref"].WeakValueDictionary())
-        if util["_afterfork_registry"] is registry:
-            util["_afterfork_registry"] = real
+        real = own.setdefault("real", own["weakref"].WeakValueDictionary())
+        util = own["util"]()
+        if util is not None and vars(util).get("_afterfork_registry") is registry:
+            util._afterfork_registry = real
     return real
 
 
@@ -145,7 +145,7 @@ def _import_needed(path, pickles):
     after("subprocess", lambda subprocess: _replace("multiprocessing.util", _args_from_interpreter_flags, subprocess))
     registry = multiprocessing.util._afterfork_registry
     if type(registry) is _Empty:
-        vars(registry)["util"] = ref(multiprocessing.util)
+        vars(registry).update(util=ref(multiprocessing.util), weakref=sys.modules["weakref"])
     run_before_leaving(os, _import_for_later)
 
 
