@@ -267,11 +267,7 @@ def test_what_is_destroyed_in_the_end_can_use_what_is_imported(python, tmp_path)
     assert done.stdout == (expected.stdout or done.stdout) and done.stderr == expected.stderr
 
 
-@native
-@pytest.mark.parametrize("use", (
-    "util.Finalize(thing, print, ('finalized',))", "util.register_after_fork(thing, print)", "len(util._afterfork_registry)"))
-def test_what_is_destroyed_in_the_end_can_use_the_registry_of_util(same, use):
-    same(f"""
+USES_UTIL_LAST = """
 import multiprocessing
 from multiprocessing import util
 
@@ -292,7 +288,20 @@ if __name__ == "__main__":
     process.start()
     process.join()
     print(process.exitcode)
-""")
+"""
+
+
+@native
+@pytest.mark.parametrize("use, printed", (
+    ("util.Finalize(thing, print, ('finalized',))", "True\nfinalized\n0\n"),
+    ("util.register_after_fork(thing, print)", "False\n0\n"),
+    ("len(util._afterfork_registry)", "False\n0\n")))
+def test_what_is_destroyed_in_the_end_can_use_the_registry_of_util(python, tmp_path, use, printed):
+    (tmp_path / "program.py").write_text(USES_UTIL_LAST.format(use=use))
+    expected, done = python("program.py"), python("-m", "mpfast", "program.py")
+    assert done.stdout == printed and not done.stderr
+    # Some versions of the interpreter do not destroy it in a child of the standard library.
+    assert expected.stdout in (printed, "0\n") and not expected.stderr
 
 
 @native
