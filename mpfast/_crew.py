@@ -27,8 +27,9 @@ import time
 from multiprocessing import ProcessError, TimeoutError, util
 
 from . import _native
+from ._crew_members import Death, Worker
+from ._crew_wakeups import Latch, WakeDescriptor
 from ._crew_worker import Stacks, work
-from ._errors import WorkerLostError
 
 try:
     from .popen_fork import end, start_together  # type: ignore[attr-defined]
@@ -36,7 +37,6 @@ except ImportError:  # a kernel without pidfds
     end = start_together = None
 
 Watch = _native.core.Watch
-_dup = os.dup
 
 RUN = "RUN"
 CLOSE = "CLOSE"
@@ -53,143 +53,6 @@ FINALIZER_PATIENCE = 1.0  # seconds that a garbage collection waits for the thre
 def _delay(failures):
     """Seconds to wait before the next start after so many *failures* in a row."""
     return min(LONGEST_DELAY, 0.01 * 2 ** min(failures, 30))
-
-
-class Worker:
-    """A worker process in its slot of the crew."""
-
-    __slots__ = ("process", "slot", "descriptor", "stacks", "_own")
-
-    def __init__(self, process, slot, stacks):
-        self.process = process
-        self.slot = slot
-        self.stacks = stacks
-        self.descriptor = -1
-        self._own = False
-
-    def watch(self):
-        """Get a descriptor that tells of the end of the process, which has been started."""
-        process = self.process
-        popen = getattr(process, "_popen", None)
-        if hasattr(popen, "_watch") and popen.method != "forkserver":
-            self.descriptor = popen.sentinel
-            try:
-                # A pidfd that is there already is of this process for certain: the number may be another's by now.
-                self.descriptor = os.dup(popen.sentinel)
-                self._own = True
-            except OSError:
-                pass
-            return
-        try:
-            self.descriptor = process.sentinel
-        except (AttributeError, ValueError):  # an interrupt has come between its start and its noting that
-            self.descriptor = getattr(popen, "sentinel", -1)
-        if getattr(process, "_start_method", None) == "forkserver":
-            return
-        try:
-            self.descriptor = os.pidfd_open(process.pid)
-            self._own = True
-        except (AttributeError, OSError, TypeError, ValueError):
-            pass
-
-    def ended(self, timeout=None):
-        """Whether the process ends within *timeout* seconds (None: wait for it)."""
-        if self.descriptor < 0:
-            return True
-        poll = select.poll()
-        poll.register(self.descriptor, select.POLLIN)
-        return bool(poll.poll(None if timeout is None else timeout * 1000))
-
-    def exitcode(self):
-        """Of the process, which has ended; None if the program waited for it behind our back."""
-        for _ in range(50):
-            code = self.process.exitcode
-            if code is not None:
-                return code
-            time.sleep(0.001)  # another thread is between waiting for it and saying so
-        return None
-
-    def release(self):
-        self.stacks.close()
-        if self._own:
-            self._own = False
-            os.close(self.descriptor)
-        self.descriptor = -1  # the number may be another file's by now
-
-
-class Death:
-    """What is known of the end of a worker.
-
-    process: its Process object; pid, exitcode: ints (exitcode None if it cannot be known); held: list of (ordinal,
-    receiver, piece number or None, description) that it had taken and not answered; stacks: str, what faulthandler wrote
-    when it crashed; ready: whether it ever was ready for a task.
-    """
-
-    __slots__ = ("process", "pid", "exitcode", "held", "stacks", "ready")
-
-    def __init__(self, process, exitcode, held, stacks, ready):
-        self.process = process
-        self.pid = process.pid
-        self.exitcode = exitcode
-        self.held = held
-        self.stacks = stacks
-        self.ready = ready
-
-    def error(self, task=""):
-        """A WorkerLostError about it and the *task* (str) that it ran."""
-        return WorkerLostError(self.pid, self.exitcode, task, self.stacks)
-
-
-class _Latch:
-    """Is closed until it is opened, for good: a threading.Event that a signal handler or a finalizer may use anywhere."""
-
-    __slots__ = ("_is_open", "_lock")
-
-    def __init__(self):
-        self._is_open = False
-        self._lock = threading.Lock()
-        self._lock.acquire()  # until it is open; then whoever waits takes it and passes it on
-
-    def open(self):
-        self._is_open = True
-        if self._lock.locked():
-            try:
-                self._lock.release()
-            except RuntimeError:
-                pass  # somebody else has opened it meanwhile
-
-    def wait(self, timeout=-1):
-        """Wait until it is open, for at most *timeout* seconds (-1: for ever)."""
-        try:
-            if not self._is_open:
-                self._lock.acquire(timeout=timeout)
-        finally:
-            if self._is_open:
-                self.open()
-
-
-class _WakeDescriptor:
-    """An eventfd that is closed when the last one who could write to it is gone."""
-
-    __slots__ = ("number",)
-
-    def __init__(self):
-        self.number = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def ring(self):
-        try:
-            os.eventfd_write(self.number, 1)
-        except BlockingIOError:
-            pass  # it is full of rings
-
-    def silence(self):
-        try:
-            os.eventfd_read(self.number)
-        except BlockingIOError:
-            pass
-
-    def __del__(self, close=os.close):
-        close(self.number)
 
 
 class Supervisor:
@@ -226,10 +89,10 @@ class Supervisor:
         self._ident = None  # of the thread, while it runs
         self._starter = None  # and of the one that starts it
         self._terminated = False
-        self._over = _Latch()  # it has run, or never will
+        self._over = Latch()  # it has run, or never will
         self._watcher = None  # the _core.Watch, before there is a thread
         self._owner_pid = os.getpid()
-        self._wake = _WakeDescriptor()
+        self._wake = WakeDescriptor()
         self.bells = [self._wake.number]  # descriptors that wake the thread, beside those of crew and workers
         self._later = collections.deque()
         self._overdue = set()  # ordinals of tasks whose workers were killed for taking too long
@@ -243,8 +106,8 @@ class Supervisor:
         """Returns the crew, for *slots* workers."""
         return _native.core.Crew(slots)
 
-    #: None, or a method (process): takes notice of a worker's process, just started (in whatever thread).
-    worker_started = None
+    def worker_started(self, process):
+        """Take notice of a worker's *process*, just started (in whatever thread)."""
 
     def make_process(self, slot, stacks):
         """Returns the Process object, not started, of the worker for *slot*."""
@@ -254,12 +117,9 @@ class Supervisor:
         return process
 
     def launch(self, processes, started):
-        """Start *processes*, which make_process() returned, in their order, and append each to the list *started*.
-
-        Returns whether the sentinel of each is a pidfd.
-        """
+        """Start *processes*, which make_process() returned, in their order, and append each to the list *started*."""
         if start_together is not None and (self.state == TERMINATE or start_together(processes, started)):
-            return True
+            return
         for process in processes:
             if self.state == TERMINATE:
                 break
@@ -270,7 +130,6 @@ class Supervisor:
                     started.append(process)
                 raise
             started.append(process)
-        return False
 
     def worker_arguments(self, slot, stacks):
         """Returns the arguments of work()."""
@@ -325,18 +184,12 @@ class Supervisor:
         # What can be done before all of the starts is, as what can be behind them: there each page that is written to is copied.
         workers = []
         started = []
-        by_process = {}
-        have_pidfds = False
-        take_notice = self.worker_started
-        log = util.debug if util._logger else None
         try:
             for _ in range(count):
                 workers.append(self._prepare_worker())
-            processes = [worker.process for worker in workers]
-            by_process = dict(zip(processes, workers))
-            have_pidfds = self.launch(processes, started)
+            self.launch([worker.process for worker in workers], started)
         finally:
-            self._by_process.update(by_process if len(started) == len(workers) else zip(started, workers))
+            self._by_process.update(zip(started, workers))
             self.workers.extend(started)
             while len(workers) > len(started):
                 worker = workers.pop()
@@ -344,18 +197,9 @@ class Supervisor:
                 self.crew.lost(worker.slot)
             for worker in workers:
                 if worker.process in self._by_process:  # else ended again, by a finalizer that ran in this thread meanwhile
-                    try:
-                        # What watch() does, in one function less. Not later: who closes a process closes its sentinel.
-                        worker.descriptor = _dup(worker.process._sentinel) if have_pidfds else -1
-                        worker._own = have_pidfds
-                    except OSError:
-                        pass
-                    if worker.descriptor < 0:
-                        worker.watch()
-                    if take_notice is not None:
-                        take_notice(worker.process)
-                    if log is not None:
-                        log("added worker")
+                    worker.watch()
+                    self.worker_started(worker.process)
+                    util.debug("added worker")
             if self.state == TERMINATE:
                 self._end_workers()
 

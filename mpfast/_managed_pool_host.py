@@ -99,7 +99,7 @@ class ManagedSupervisor(PoolSupervisor):
 
     def launch(self, processes, started):
         with _children_allowed(), forking.of_workers():
-            return super().launch(processes, started)
+            super().launch(processes, started)
 
     def start_watching(self):
         self._desk = self.make_desk()

@@ -199,7 +199,7 @@ def test_a_pool_is_terminated_while_it_is_terminated():
 INTERRUPTED_LATCH = """
 import sys
 import threading
-from mpfast._crew import _Latch
+from mpfast._crew_wakeups import Latch
 
 def call(after):
     left = after
@@ -218,7 +218,7 @@ def call(after):
                 return None
         return trace
 
-    latch = _Latch()
+    latch = Latch()
     sys._getframe().f_trace_opcodes = True  # 3.12 looks for it here
     sys.settrace(trace)
     try:
@@ -229,7 +229,7 @@ def call(after):
         sys.settrace(None)
     return left > 0
 
-codes = {_Latch.open.__code__, _Latch.wait.__code__}
+codes = {Latch.open.__code__, Latch.wait.__code__}
 after = 1
 while not call(after):
     after += 1

@@ -108,14 +108,14 @@ class ExecutorSupervisor(Supervisor):
     def launch(self, processes, started):
         starter = replaced_starter()
         if starter is None:
-            return super().launch(processes, started)
+            super().launch(processes, started)
+            return
         for process in processes:
             own = _ContextOf(process, self.context)
             starter(own, None, None, self.initializer, self.initargs, self.maxtasks, self.by_pid)
             if process.pid is None:
                 raise RuntimeError(f"{starter!r} did not start the process of its context")
             started.append(process)
-        return False
 
     def none_can_start(self, error):
         self.give_up(broken(NOT_STARTED, _as_remote(error)))
