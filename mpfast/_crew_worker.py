@@ -48,7 +48,7 @@ class Stacks:
 
 def _record_crashes(address):
     """Have faulthandler write to the file at *address*, unless the program has it write somewhere else."""
-    if address is None or faulthandler.is_enabled():
+    if faulthandler.is_enabled():
         return
     try:
         descriptor = os.open("/proc/%d/fd/%d" % address, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
@@ -59,7 +59,7 @@ def _record_crashes(address):
 
 def _follow_parent():
     """Have this process ended when the one that works with it is."""
-    if _followed() is not None or os.environ.get("MPFAST_ORPHANS") == "keep":
+    if os.environ.get("MPFAST_ORPHANS") == "keep":
         return
     parent = _process.parent_process()
     if parent is None:
@@ -103,8 +103,10 @@ def work(crew, slot, initializer, initargs, maxtasks, max_memory, stacks, wrap=_
 
     stacks: what Stacks.address() gave; the other arguments are those of Supervisor and of _core.crew_work.
     """
-    _follow_parent()
-    _record_crashes(stacks)
+    if _followed() is None:
+        _follow_parent()
+    if stacks is not None:
+        _record_crashes(stacks)
     try:
         if initializer is not None:
             initializer(*initargs)

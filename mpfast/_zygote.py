@@ -173,7 +173,7 @@ def main(control, state):
     import pickle
     from importlib.machinery import PathFinder
 
-    from . import _prefetch, _rehearsal
+    from . import _after_fork, _prefetch, _rehearsal
     from ._bootstrap import bootstrap
     with open(state, "rb") as file:
         state = pickle.load(file)
@@ -189,6 +189,7 @@ def main(control, state):
     PathFinder.find_spec("nothing of this name")  # reads every directory that children search
     prefetch = _prefetch.new()
     be_child, load = _child_of(former, prefetch)
+    _after_fork.prepare()
     if load is not None and _rehearsal.is_possible():
         try:
             _rehearsal.rehearse(load, _looked_up())
@@ -356,10 +357,8 @@ def _looked_up():
     """What a child looks up besides what load() does, (object, name of an attribute) pairs."""
     from multiprocessing import context
 
-    from . import forkserver, resource_tracker, util
+    from . import _after_fork, forkserver, resource_tracker
     from ._bootstrap import bootstrap
-    started, thread = context.ForkServerProcess, threading.main_thread()
+    started = context.ForkServerProcess
     return [(resource_tracker._resource_tracker, "_asleep"), (zygote, "_control"), (forkserver._forkserver, "_inherited_fds"),
-            (None, "__class__"), (context._default_context, "_actual_context"), (started, "_bootstrap"),
-            (started, "_start_method"), (thread, "_native_id"), (thread, "_tstate_lock"), (util._afterfork_registry, "data"),
-            (bootstrap, "run"), (_core, "leave")]
+            (started, "_bootstrap"), *_after_fork.looked_up(started), (bootstrap, "run"), (_core, "leave")]

@@ -31,7 +31,7 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
     import threading
     import time
 
-    from . import _child, _core, context as _own_context, process as _process
+    from . import _after_fork, _child, _core, context as _own_context, process as _process
     from ._bootstrap import _bootstrap, bootstrap
     from ._install import original
     from .util import Finalize, close_fds
@@ -159,7 +159,6 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
     # By class: _core.Definitions of what starts its processes, and of what ends them, when nothing of that was the program's own.
     _untouched = {}
     _untouched_ends = {}
-    _ENDS = frozenset(["terminate", "_check_closed", "_send_signal", "_send"])
 
 
     def start_together(processes, started):
@@ -268,10 +267,10 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
         It is five functions less, each of which is a few pages to copy behind a fork.
         """
         known = _untouched_ends.get(type(process))
-        if known is None or not known.hold() or not _ENDS.isdisjoint(vars(process)):
+        if known is None:
             return False
         popen = process._popen
-        if type(popen) is not _Popen or not _ENDS.isdisjoint(vars(popen)):
+        if type(popen) is not _Popen or not known.hold(process, popen):
             return False
         if popen.returncode is None:
             try:
@@ -289,6 +288,7 @@ if _native.native("Bootstrap") is not None and _have_pidfds():
 
     def _how_to_fork(processes, follow, popens):
         """The arguments of bootstrap.fork(): a child for each of the *processes*, whose pid and sentinel its Popen gets."""
+        _after_fork.prepare()
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         # The child of a process shares its tracker, that of a bare fork does not.
         intent = getattr(tracker, "_fork_intent", None)

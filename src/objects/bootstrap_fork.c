@@ -148,28 +148,30 @@ struct fork_plan {
     bool again; /* not the first child */
 };
 
+/* From now on do, or do not, without threading's hook. False: an audit hook objects. No exception. */
+static bool
+fork_skip_hook(struct bootstrap *b, bool skip)
+{
+    PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, skip ? Py_True : Py_False);
+    Py_XDECREF(skipped);
+    PyErr_Clear();
+    return skipped != NULL;
+}
+
 /* Before a fork (on), and after it in both processes: what hooks see of it. 0 or -1 with an exception. */
 static int
-fork_show(struct bootstrap *b, const struct fork_plan *plan, bool skip, bool on)
+fork_show(struct bootstrap *b, const struct fork_plan *plan, bool on)
 {
-    PyObject *flag = on ? Py_True : Py_False;
-    if (skip) {
-        PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, flag);
-        if (skipped == NULL) {
-            return -1;
-        }
-        Py_DECREF(skipped);
-    }
-    return plan->intent != Py_None ? PyObject_SetAttr(plan->intent, b->str_preserve_fd, flag) : 0;
+    return plan->intent != Py_None ? PyObject_SetAttr(plan->intent, b->str_preserve_fd, on ? Py_True : Py_False) : 0;
 }
 
 /* The pid as fork() returns it, -1: exception. */
 static pid_t
 fork_call(struct bootstrap *b, const struct fork_plan *plan)
 {
-    bool skip = fork_is_single_threaded(b);
+    bool skip = fork_is_single_threaded(b) && fork_skip_hook(b, true);
     mpf_fork_announce(plan->again);
-    PyObject *result = fork_show(b, plan, skip, true) == 0 ? PyObject_CallNoArgs(plan->function) : NULL;
+    PyObject *result = fork_show(b, plan, true) == 0 ? PyObject_CallNoArgs(plan->function) : NULL;
     pid_t pid = result != NULL ? (pid_t)PyLong_AsLong(result) : -1;
     Py_XDECREF(result);
     if (pid != 0) {
@@ -177,7 +179,10 @@ fork_call(struct bootstrap *b, const struct fork_plan *plan)
     }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    (void)fork_show(b, plan, skip, false);
+    if (skip) {
+        (void)fork_skip_hook(b, false);
+    }
+    (void)fork_show(b, plan, false);
     PyErr_Restore(type, value, traceback);
     return pid;
 }

@@ -55,15 +55,32 @@ definitions_find(PyObject *place, PyObject *name)
     return PyType_Check(place) ? definitions_in_class((PyTypeObject *)place, name) : PyDict_GetItemWithError(place, name);
 }
 
+/* Whether an instance has none of the names for itself. False, too, with an exception. */
+static bool
+definitions_are_inherited(struct definitions *self, PyObject *instance)
+{
+    PyObject *attributes = PyObject_GenericGetDict(instance, NULL);
+    bool inherited = attributes != NULL;
+    for (Py_ssize_t i = 0; inherited && i < Py_SIZE(self); i++) {
+        inherited = self->items[i].name != NULL && PyDict_GetItemWithError(attributes, self->items[i].name) == NULL &&
+                    !PyErr_Occurred();
+    }
+    Py_XDECREF(attributes);
+    return inherited;
+}
+
 PyDoc_STRVAR(definitions_hold_doc,
-"hold($self, /)\n--\n\n"
-"Whether every name still means the same object.");
+"hold($self, /, *instances)\n--\n\n"
+"Whether every name still means the same object, and none of the instances has one of its own for it.");
 
 static PyObject *
-definitions_hold(PyObject *op, PyObject *Py_UNUSED(ignored))
+definitions_hold(PyObject *op, PyObject *const *instances, Py_ssize_t count)
 {
     struct definitions *self = (struct definitions *)op;
     bool same = true;
+    for (Py_ssize_t i = 0; same && i < count; i++) {
+        same = definitions_are_inherited(self, instances[i]);
+    }
     for (Py_ssize_t i = 0; same && i < Py_SIZE(self); i++) {
         same = self->items[i].place != NULL && /* not cleared by the garbage collection */
                definitions_find(self->items[i].place, self->items[i].name) == self->items[i].value;
@@ -146,7 +163,7 @@ definitions_dealloc(PyObject *op)
 }
 
 static PyMethodDef definitions_methods[] = {
-    {"hold", definitions_hold, METH_NOARGS, definitions_hold_doc},
+    {"hold", (PyCFunction)(void (*)(void))definitions_hold, METH_FASTCALL, definitions_hold_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -65,6 +65,14 @@ static const char *skip_blanks(const char *text, unsigned count)
     return text;
 }
 
+static uint64_t number(const char *text)
+{
+    uint64_t value = 0;
+    for (; *text >= '0' && *text <= '9'; text++)
+        value = value * 10 + (uint64_t)(*text - '0');
+    return value;
+}
+
 /* By hand, as its path: a forked child reads its own line before anything else, and each page of printf and scanf is a fault more. */
 static int read_stat(const char *path, struct stat_line *line)
 {
@@ -81,9 +89,9 @@ static int read_stat(const char *path, struct stat_line *line)
     if (!started)
         return -EIO;
     line->state = *state;
-    line->flags = (unsigned)strtoul(flags, NULL, 10);
-    line->threads = strtol(threads, NULL, 10);
-    line->start_time = strtoull(started, NULL, 10);
+    line->flags = (unsigned)number(flags);
+    line->threads = (long)number(threads);
+    line->start_time = number(started);
     return 0;
 }
 

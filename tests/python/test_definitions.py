@@ -61,6 +61,18 @@ def test_names_of_a_module():
     assert not definitions.hold()
 
 
+def test_an_instance_has_a_name_for_itself():
+    definitions = Definitions(((Base, "method"), (Base, "absent")))
+    first, second = Base(), Base()
+    assert definitions.hold(first, second)
+    second.something_else = None
+    assert definitions.hold(first, second)
+    second.absent = None
+    assert not definitions.hold(first, second) and definitions.hold(first) and definitions.hold()
+    with pytest.raises(AttributeError):
+        definitions.hold(first, object())
+
+
 def test_what_names_meant_lives_on():
     # An object at the address of one that is gone would be taken for it.
     module = types.ModuleType("module")
