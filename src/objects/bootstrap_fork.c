@@ -112,14 +112,28 @@ mpf_bootstrap_is_single_threaded(PyObject *self, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(fork_is_single_threaded((struct bootstrap *)self));
 }
 
+/* From now on do, or do not, without threading's hook. 1; 0: there is none, or an audit hook objects; -1 with an exception. */
+static int
+fork_skip_hook(struct bootstrap *b, bool skip)
+{
+    if (b->hook_body == NULL) {
+        return 0;
+    }
+    if (PyObject_SetAttr(b->hook, b->str___code__, skip ? b->no_body : b->hook_body) == 0) {
+        return 1;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
+}
+
 PyObject *
 mpf_bootstrap_skip_hook(PyObject *self, PyObject *skip)
 {
-    struct bootstrap *b = (struct bootstrap *)self;
-    if (b->hook_body != NULL && PyObject_SetAttr(b->hook, b->str___code__, skip == Py_True ? b->no_body : b->hook_body) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    int skipped = fork_skip_hook((struct bootstrap *)self, skip == Py_True);
+    return skipped < 0 ? NULL : PyBool_FromLong(skipped);
 }
 
 /* Has a stream for the descriptor ready, as util._close_stdin() makes it, for every child to which it is passed. */
@@ -148,16 +162,6 @@ struct fork_plan {
     bool again; /* not the first child */
 };
 
-/* From now on do, or do not, without threading's hook. False: an audit hook objects. No exception. */
-static bool
-fork_skip_hook(struct bootstrap *b, bool skip)
-{
-    PyObject *skipped = mpf_bootstrap_skip_hook((PyObject *)b, skip ? Py_True : Py_False);
-    Py_XDECREF(skipped);
-    PyErr_Clear();
-    return skipped != NULL;
-}
-
 /* Before a fork (on), and after it in both processes: what hooks see of it. 0 or -1 with an exception. */
 static int
 fork_show(struct bootstrap *b, const struct fork_plan *plan, bool on)
@@ -169,7 +173,10 @@ fork_show(struct bootstrap *b, const struct fork_plan *plan, bool on)
 static pid_t
 fork_call(struct bootstrap *b, const struct fork_plan *plan)
 {
-    bool skip = fork_is_single_threaded(b) && fork_skip_hook(b, true);
+    int skip = fork_is_single_threaded(b) ? fork_skip_hook(b, true) : 0;
+    if (skip < 0) {
+        return -1;
+    }
     mpf_fork_announce(plan->again);
     PyObject *result = fork_show(b, plan, true) == 0 ? PyObject_CallNoArgs(plan->function) : NULL;
     pid_t pid = result != NULL ? (pid_t)PyLong_AsLong(result) : -1;
@@ -179,7 +186,7 @@ fork_call(struct bootstrap *b, const struct fork_plan *plan)
     }
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    if (skip) {
+    if (skip > 0) {
         (void)fork_skip_hook(b, false);
     }
     (void)fork_show(b, plan, false);

@@ -204,7 +204,8 @@ static PyMethodDef bootstrap_methods[] = {
     {"is_single_threaded", mpf_bootstrap_is_single_threaded, METH_NOARGS,
      PyDoc_STR("is_single_threaded($self, /)\n--\n\nWhether threading knows of the calling thread only.")},
     {"skip_hook", mpf_bootstrap_skip_hook, METH_O,
-     PyDoc_STR("skip_hook($self, skip, /)\n--\n\nFrom now on do, or do not, without what threading does after a fork.")},
+     PyDoc_STR("skip_hook($self, skip, /)\n--\n\n"
+               "From now on do, or do not, without what threading does after a fork.  Returns whether that could be had.")},
     {"make_ahead", bootstrap_make_ahead, METH_NOARGS,
      PyDoc_STR("make_ahead($self, /)\n--\n\nMake ready what children that are forked from now on begin with.")},
     {"prepare", mpf_bootstrap_prepare, METH_O, mpf_bootstrap_prepare_doc},
