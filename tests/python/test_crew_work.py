@@ -74,9 +74,10 @@ def eat(size):
 def test_a_worker_leaves_when_it_has_grown_too_large(team):
     with open("/proc/self/statm") as statm:
         resident = int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
-    connection = start_reporting(team, max_memory=resident + (100 << 20))
+    limit = resident + (100 << 20)
+    connection = start_reporting(team, max_memory=limit)
     assert team.call(square, 2) == 4
-    team.call(eat, 200 << 20)
+    team.call(eat, limit)  # of this process's pages a forked worker has those alone that are not shared
     assert reason(connection) == "memory"
 
 
