@@ -34,7 +34,7 @@ class Latch:
 class WakeDescriptor:
     """An eventfd that is closed when the last one who could write to it is gone."""
 
-    __slots__ = ("number",)
+    number = None  # until it is open: an interrupt may come first
 
     def __init__(self):
         self.number = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -52,4 +52,5 @@ class WakeDescriptor:
             pass
 
     def __del__(self, close=os.close):
-        close(self.number)
+        if self.number is not None:
+            close(self.number)

@@ -2,6 +2,7 @@
 import concurrent.futures as stdlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -35,6 +36,77 @@ def test_an_idle_executor_sleeps(executor):
     future.add_done_callback(lambda future: done.set())
     assert done.wait(LONG)
     eventually(lambda: sleeps(executor._processes.values(), executor._executor_manager_thread))
+
+
+@native
+def test_an_executor_whose_thread_cannot_be_started_starts_over(executor, monkeypatch):
+    def no_more_threads(thread):
+        raise RuntimeError("can't start new thread")
+
+    before = set(context.active_children())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more_threads)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="can't start"):
+                executor.submit(identity, 1)
+            assert set(context.active_children()) == before and not executor._processes
+        with pytest.raises(RuntimeError, match="can't start"):
+            executor.map(identity, range(10))
+    assert executor.submit(identity, 1).result(LONG) == 1
+    assert list(executor.map(identity, range(10), timeout=LONG)) == list(range(10))
+
+
+@native
+def test_an_executor_that_is_interrupted_when_its_thread_has_begun_goes_on_with_it(executor, monkeypatch):
+    def interrupted(thread, start=threading.Thread.start):
+        start(thread)
+        raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            executor.submit(identity, 1)
+    assert executor._executor_manager_thread in threading.enumerate()
+    assert executor.submit(identity, 2).result(LONG) == 2
+    assert threading.active_count() == before + 1
+    executor.shutdown()
+    assert threading.active_count() == before
+
+
+@native
+def test_a_thread_that_begins_when_its_start_has_failed_does_nothing(executor, monkeypatch):
+    late = []
+
+    def interrupted(thread):
+        late.append(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            executor.submit(identity, 1)
+    late[0].start()
+    late[0].join(LONG)
+    assert not late[0].is_alive()
+    assert executor.submit(identity, 2).result(LONG) == 2
+
+
+@native
+def test_a_program_ends_whose_executor_never_got_a_thread():
+    code = """
+import threading, mpfast
+from mpfast.concurrent.futures import ProcessPoolExecutor
+executor = ProcessPoolExecutor(2, mp_context=mpfast.get_context("fork"))
+start, threading.Thread.start = threading.Thread.start, None
+try:
+    executor.submit(abs, -1)
+except TypeError:
+    print("no thread")
+threading.Thread.start = start
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LONG)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("no thread\n", "", 0)
 
 
 class DecodedSlowly:

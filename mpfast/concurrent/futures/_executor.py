@@ -274,9 +274,17 @@ class ProcessPoolExecutor(_Stdlib):
                 self._adjust_process_count()
             self._start_executor_manager_thread()
         except BaseException:
-            if not self._processes:  # nobody would ever run it
+            if self._executor_manager_thread is None:
+                self._start_over(supervisor)
+            elif not self._processes:  # nobody would ever run it
                 self._cancel(supervisor.crew, receiver)
             raise
+
+    def _start_over(self, supervisor):
+        """Be as before the first task, of which nobody has the future: there is no thread that would ever end the workers."""
+        if self._supervisor is supervisor:
+            self._supervisor, self._processes = None, {}
+        supervisor.terminate_for_another()
 
     def _start_executor_manager_thread(self):
         """Start the thread, and where workers are forked all of them before it."""
@@ -284,8 +292,11 @@ class ProcessPoolExecutor(_Stdlib):
             supervisor = self._supervisor or self._make_supervisor()
             if not self._safe_to_dynamically_spawn_children:
                 self._launch_processes()
-            thread = self._executor_manager_thread = supervisor.start_thread()
-            self._executor_manager_thread_wakeup = module._threads_wakeups[thread] = EndOfProgram(supervisor)
+            supervisor.start_thread_once(self._note_thread)
+
+    def _note_thread(self, thread):
+        self._executor_manager_thread = thread
+        self._executor_manager_thread_wakeup = module._threads_wakeups[thread] = EndOfProgram(self._supervisor)
 
     def _adjust_process_count(self):
         """Start one more worker unless there is one for each task that is not done."""

@@ -123,13 +123,23 @@ class ExecutorSupervisor(Supervisor):
     def worker_started(self, process):
         self.by_pid[process.pid] = process
 
-    def start_thread(self):
-        """Returns the thread, which may have ended already."""
-        thread = self._thread
-        if thread is None:
-            thread = self._thread = threading.Thread(target=self._watch, name=self.thread_name, daemon=True)
+    def start_thread_once(self, note):
+        """Have the thread run, and *note* called with it if it does: also when an interrupt is raised, which may come later."""
+        begins = threading.Lock()  # who has it decides whether the thread does anything
+        thread = self._thread = threading.Thread(target=self._watch_unless, args=(begins,), name=self.thread_name, daemon=True)
+        try:
             thread.start()
-        return thread
+        except BaseException:
+            if begins.acquire(False):
+                self._thread = thread = None
+            raise
+        finally:
+            if thread is not None:
+                note(thread)
+
+    def _watch_unless(self, taken):
+        if taken.acquire(False):
+            self._watch()
 
     def _watch(self):
         try:
@@ -258,6 +268,11 @@ class ExecutorSupervisor(Supervisor):
         self.fail_all(self.failure)
         self._run_later()
         self.terminate(self.failure)
+
+    def terminate_for_another(self):
+        """End the workers at once, and every task with them: the executor goes on with another supervisor."""
+        self._executor = lambda: None
+        self.terminate()
 
     def fail_all(self, error):
         self._mark_broken()
